@@ -1,0 +1,15 @@
+"""Images with stable names: :class:`ImageSet`, and loaders that build one from what lies on disk.
+
+:mod:`~xfeedback_widgets.data.imageset` wraps any dataset of (image, label);
+:mod:`~xfeedback_widgets.data.folders` reads folders and the papers' datasets. Nothing here knows about
+models or feedback.
+"""
+
+from xfeedback_widgets.data.imageset import (
+    Batch,
+    ImageSet,
+    UnknownImageError,
+    UnreadableImageError,
+)
+
+__all__ = ["Batch", "ImageSet", "UnknownImageError", "UnreadableImageError"]

@@ -1,0 +1,735 @@
+"""ImageSet: a dataset of (image, label) whose images have stable names, pictures, groups and masks.
+
+Everything above this package reads images through :class:`ImageSet`: the trainer takes tensors, the screen
+takes pictures, the journal takes ids and content hashes, the metrics take groups and masks. Loaders for
+datasets on disk are in :mod:`xfeedback_widgets.data.folders`; the arithmetic of pixels is in
+:mod:`xfeedback_widgets.data.pictures`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xfeedback_widgets.data import pictures, wrapped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+UNKNOWN_LABEL = -1
+"""Label of an image that cannot be read in a dataset whose labels only reading tells."""
+
+
+class UnreadableImageError(RuntimeError):
+    """An image cannot be read: a corrupt file, a tensor with NaN, an exception in the dataset.
+
+    Attributes
+    ----------
+    image_id : str
+        Which image.
+    reason : str
+        What happened, in one line.
+    """
+
+    def __init__(self, image_id: str, reason: str) -> None:
+        super().__init__(image_id, reason)  # both, so that the error survives pickling
+        self.image_id = image_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"image {self.image_id!r} cannot be read: {self.reason}"
+
+
+class UnknownImageError(KeyError):
+    """No image has this id; the message names the ids most like it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images stacked for a model.
+
+    Attributes
+    ----------
+    images : Tensor
+        float32 ``[N, C, H, W]``.
+    labels : Tensor
+        int64 ``[N]``.
+    indices : Tensor
+        int64 ``[N]``, positions in the :class:`ImageSet` the batch came from; always on the CPU.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """Return the batch with images and labels on `device`."""
+        return Batch(
+            self.images.to(device, non_blocking=non_blocking),
+            self.labels.to(device, non_blocking=non_blocking),
+            self.indices,
+        )
+
+
+class ImageSet(Dataset[tuple[Tensor, int]]):
+    """Any map-style dataset of (image, label), with stable ids, pictures, groups and masks.
+
+    Reading is lazy and safe from several threads at once. Labels, ids and class names are taken from what
+    the dataset tells without decoding images; otherwise the images are read once, when first needed.
+
+    Parameters
+    ----------
+    dataset
+        ``len(dataset)`` and ``dataset[i] -> (image, label)`` (further entries are ignored). The image is a
+        PIL image, a uint8 array ``[H, W]`` or ``[H, W, 3]``, or a tensor ``[C, H, W]``.
+    ids
+        One string per image, all different. Default: the path relative to the dataset's root where it has
+        ``samples`` (torchvision's ``ImageFolder``), else the content hash; a repeated one gets ``#2``.
+    class_names
+        Default: the dataset's ``classes``, else the numbers.
+    groups
+        One integer ≥ 0 per image, for worst-group accuracy.
+    masks
+        Sequence, or callable of the position in `dataset`, giving a mask ``[H, W]`` (True = relevant) or
+        None. A mask covers the same field of view as the tensor fed to the model; its size is free.
+    labels
+        One integer per image, overriding the dataset's.
+    transform
+        Picture (PIL, or the dataset's tensor) to float tensor ``[C, H, W]``; not random. None: tensors are
+        fed as they are, pictures become [0, 1].
+    picture
+        Callable of the position in `dataset` giving the PIL image or uint8 array a person is shown. Default:
+        the tensor with its normalisation undone, where the transform (or the dataset's own ``transform``)
+        tells it, so that map and picture cover the same field; otherwise what the dataset yields, a tensor
+        outside [0, 1] stretched for display only.
+    group_names
+        Names of the groups; default: the numbers.
+
+    Raises
+    ------
+    ValueError
+        Empty dataset, wrong lengths, repeated ids, labels outside the class names, a random transform.
+    TypeError
+        A dataset without length, or whose items are not (image, label).
+
+    Examples
+    --------
+    >>> import torch
+    >>> data = ImageSet([(torch.rand(3, 8, 8), 0), (torch.rand(3, 8, 8), 1)], ids=["a", "b"])
+    >>> data.index("b"), data.num_classes, data.picture(1).shape
+    (1, 2, (8, 8, 3))
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        ids: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        groups: Sequence[int] | Tensor | None = None,
+        masks: Sequence[Any] | Callable[[int], Any] | Tensor | None = None,
+        *,
+        labels: Sequence[int] | Tensor | None = None,
+        transform: Callable[[Any], Tensor] | None = None,
+        picture: Callable[[int], Any] | None = None,
+        group_names: Sequence[str] | None = None,
+    ) -> None:
+        self._store = _Store(
+            dataset,
+            ids=ids,
+            class_names=class_names,
+            groups=groups,
+            masks=masks,
+            labels=labels,
+            transform=transform,
+            picture=picture,
+            group_names=group_names,
+        )
+        self._positions: tuple[int, ...] = tuple(range(self._store.size))
+        self._by_id: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return image `index` as (float32 ``[C, H, W]``, label).
+
+        Raises
+        ------
+        UnreadableImageError
+            Naming the image and the reason.
+        """
+        return self._store.item(self._position(index))
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._lookup()
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} images"]
+        if self._store.groups is not None:
+            parts.append(f"{len(self.group_names or ())} groups")
+        if self.has_masks:
+            parts.append("masks")
+        return f"ImageSet({', '.join(parts)})"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The name of every image, in order."""
+        ids = self._store.ids()
+        return tuple(ids[position] for position in self._positions)
+
+    def index(self, image_id: str) -> int:
+        """Return the position of an image.
+
+        Raises
+        ------
+        UnknownImageError
+            Naming the id and those most like it.
+        """
+        lookup = self._lookup()
+        try:
+            return lookup[image_id]
+        except KeyError:
+            near = difflib.get_close_matches(str(image_id), lookup, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(map(repr, near))}?" if near else "see data.ids"
+            raise UnknownImageError(
+                f"no image {image_id!r} among the {len(self)} of this set; {hint}"
+            ) from None
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 ``[N]``; -1 for an unreadable image in a dataset whose labels only reading tells."""
+        return self._store.labels()[list(self._positions)]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of every class, as given: escape them before putting them into HTML."""
+        return self._store.class_names()
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are names for."""
+        return len(self.class_names)
+
+    @property
+    def groups(self) -> Tensor | None:
+        """int64 ``[N]``, or None where the set has no groups."""
+        groups = self._store.groups
+        return None if groups is None else groups[list(self._positions)]
+
+    @property
+    def group_names(self) -> tuple[str, ...] | None:
+        """The name of every group of the whole set, or None where it has no groups."""
+        return self._store.group_names
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks were given; single images may still have none."""
+        return self._store.masks is not None
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """The images met so far that could not be read: id to reason."""
+        failed = dict(self._store.skipped)
+        if not failed:
+            return {}
+        ids = self._store.ids()
+        return {ids[p]: failed[p] for p in self._positions if p in failed}
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Return what a person is shown of image `index`, uint8 ``[H, W, 3]``.
+
+        Raises
+        ------
+        UnreadableImageError
+            Naming the image and the reason.
+        """
+        return self._store.shown(self._position(index))
+
+    def mask(self, index: int) -> Tensor | None:
+        """Return the mask of image `index`, bool ``[H, W]`` (True = relevant), or None."""
+        return self._store.mask(self._position(index))
+
+    def content_hash(self, index: int) -> str:
+        """Return 32 hexadecimal digits that name what image `index` shows; the result is kept.
+
+        BLAKE2b over the shape and bytes of the picture as the dataset yields it, before `transform`, so
+        that feedback stays valid for a model with another input size.
+        """
+        return self._store.content_hash(self._position(index))
+
+    def batch(self, indices: Iterable[int] | Tensor) -> Batch:
+        """Read and stack images; the unreadable ones are left out and noted in :attr:`skipped`.
+
+        Parameters
+        ----------
+        indices
+            Positions in this set.
+
+        Returns
+        -------
+        Batch
+            Of the readable images; its length is 0 where none could be read.
+
+        Raises
+        ------
+        ValueError
+            The images differ in shape.
+        """
+        wanted = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        images: list[Tensor] = []
+        labels: list[int] = []
+        kept: list[int] = []
+        for index in wanted:
+            position = self._position(index)
+            try:
+                image, label = self._store.item(position)
+            except UnreadableImageError as error:
+                self._store.skip(position, error)
+                continue
+            images.append(image)
+            labels.append(label)
+            kept.append(index % len(self))
+        self._warn_skipped(first=True)
+        return Batch(
+            self._stack(images, kept),
+            torch.tensor(labels, dtype=torch.int64),
+            torch.tensor(kept, dtype=torch.int64),
+        )
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield the whole set in order, `batch_size` images at a time; batches left empty are left out."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        for start in range(0, len(self), batch_size):
+            batch = self.batch(range(start, min(start + batch_size, len(self))))
+            if len(batch):
+                yield batch
+        self._warn_skipped(first=False)
+
+    def subset(self, indices: Iterable[int] | Tensor) -> ImageSet:
+        """Return a view of some images; ids, hashes and skipped images are shared with this set.
+
+        Raises
+        ------
+        ValueError
+            No index, or one given twice.
+        """
+        wanted = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        positions = tuple(self._position(index) for index in wanted)
+        if not positions:
+            raise ValueError("subset() was given no indices; a set needs at least one image")
+        if len(set(positions)) < len(positions):
+            repeated = next(i for i, p in enumerate(positions) if p in positions[:i])
+            raise ValueError(
+                f"subset() was given index {wanted[repeated]} twice; an image id names one image"
+            )
+        view = object.__new__(type(self))
+        view._store, view._positions, view._by_id = self._store, positions, None  # noqa: SLF001
+        return view
+
+    def _position(self, index: int) -> int:
+        """Return where in the wrapped dataset image `index` lies."""
+        try:
+            return self._positions[index]
+        except IndexError:
+            raise IndexError(f"index {index} is outside this set of {len(self)} images") from None
+
+    def _lookup(self) -> dict[str, int]:
+        if self._by_id is None:
+            self._by_id = {image_id: index for index, image_id in enumerate(self.ids)}
+        return self._by_id
+
+    def _stack(self, images: list[Tensor], kept: list[int]) -> Tensor:
+        if not images:
+            return torch.empty(0, *self._store.last_shape)
+        for image, index in zip(images, kept, strict=True):
+            if image.shape != images[0].shape:
+                raise ValueError(
+                    f"images differ in shape: {self.ids[kept[0]]!r} is {list(images[0].shape)}, "
+                    f"{self.ids[index]!r} is {list(image.shape)}. Pass transform= that resizes and "
+                    "crops to one size and one number of channels."
+                )
+        return torch.stack(images)
+
+    def _warn_skipped(self, *, first: bool) -> None:
+        """Warn at the first unreadable images, and after a whole pass if there were more."""
+        warned = self._store.warned
+        count = len(self._store.skipped)
+        if count == warned or (first and warned):
+            return
+        self._store.warned = count
+        image_id, reason = next(iter(self.skipped.items()), ("", ""))
+        warnings.warn(
+            f"{count} image(s) cannot be read and are left out so far, such as {image_id!r} ({reason}); "
+            "data.skipped names them all",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+class _Store:
+    """The wrapped dataset and everything known about it, shared by a set and its subsets."""
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        ids: Sequence[str] | None,
+        class_names: Sequence[str] | None,
+        groups: Sequence[int] | Tensor | None,
+        masks: Sequence[Any] | Callable[[int], Any] | Tensor | None,
+        labels: Sequence[int] | Tensor | None,
+        transform: Callable[[Any], Tensor] | None,
+        picture: Callable[[int], Any] | None,
+        group_names: Sequence[str] | None,
+    ) -> None:
+        self.dataset = dataset
+        self.size = _size(dataset)
+        self.transform = transform
+        self.masks = masks
+        self.skipped: dict[int, str] = {}
+        self.warned = 0
+        self.last_shape: tuple[int, ...] = (3, 0, 0)
+        self._picture = picture
+        self._hashes: dict[int, str] = {}
+        self._lock, self._lock_owner = threading.RLock(), os.getpid()
+
+        own = getattr(wrapped.base(dataset), "transform", None)
+        own = own if callable(own) else None
+        for step in (own, transform):
+            pictures.check_deterministic(step)
+        self._normalization = pictures.find_normalization(transform) or pictures.find_normalization(
+            own
+        )
+        scaled = pictures.find_normalization(transform)
+        self._needs_rgb = scaled is not None and len(scaled.mean) == 3
+
+        if masks is not None and not callable(masks):
+            _check_length("masks", len(masks), self.size)
+        self.groups = None if groups is None else _integers("groups", groups, self.size)
+        self.group_names = _group_names(self.groups, group_names)
+        self._ids = self._given_ids(ids)
+        self._check_labels = labels is None
+        told = wrapped.known_labels(dataset) if labels is None else labels
+        self._class_names = _names("class_names", class_names) or wrapped.known_classes(dataset)
+        self._labels = None if told is None else _integers("labels", told, self.size)
+        if self._labels is not None:
+            self._finish_classes(self._labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock, self._lock_owner = threading.RLock(), os.getpid()
+
+    # -- what is known without or with one pass over the images ------------------------------------
+
+    def ids(self) -> tuple[str, ...]:
+        if self._ids is None:
+            with self._guard():
+                if self._ids is None:
+                    self._ids = _distinct(self._hash_or_number(i) for i in range(self.size))
+        return self._ids
+
+    def labels(self) -> Tensor:
+        if self._labels is None:
+            with self._guard():
+                if self._labels is None:
+                    read = [self._label_by_reading(i) for i in range(self.size)]
+                    labels = _integers("labels", read, self.size, unknown=True)
+                    self._finish_classes(labels)
+                    self._labels = labels
+        return self._labels
+
+    def class_names(self) -> tuple[str, ...]:
+        if self._class_names is None:
+            self.labels()
+        return self._class_names or ()
+
+    def name(self, position: int) -> str:
+        """Return the id for a message; the position where ids would have to be read first."""
+        return self._ids[position] if self._ids is not None else f"number {position}"
+
+    def skip(self, position: int, error: UnreadableImageError) -> None:
+        self.skipped.setdefault(position, error.reason)
+
+    # -- one image ---------------------------------------------------------------------------------
+
+    def item(self, position: int) -> tuple[Tensor, int]:
+        labels = self.labels()
+        image, label = self._fetch(position)
+        known = int(labels[position])
+        if self._check_labels and isinstance(label, (int, np.integer)) and int(label) != known:
+            raise ValueError(
+                f"image {self.name(position)!r}: the dataset yields label {label}, its list of labels "
+                f"says {known}. Pass labels= to say which holds."
+            )
+        tensor = self._tensor(image, position)
+        self.last_shape = tuple(tensor.shape)
+        return tensor, known
+
+    def shown(self, position: int) -> NDArray[np.uint8]:
+        if self._picture is not None:
+            return self._source(position)
+        image, _ = self._fetch(position)
+        if self.transform is None and not isinstance(image, Tensor):
+            return self._rgb(image, position)
+        tensor = self._tensor(image, position)
+        told = self._normalization is not None or pictures.is_picture(tensor)
+        if told or isinstance(image, Tensor):
+            return pictures.show(tensor, self._normalization)
+        return self._rgb(image, position)
+
+    def mask(self, position: int) -> Tensor | None:
+        if self.masks is None:
+            return None
+        mask = self.masks(position) if callable(self.masks) else self.masks[position]
+        if mask is None:
+            return None
+        try:
+            return pictures.to_mask(mask)
+        except TypeError as error:
+            raise TypeError(f"image {self.name(position)!r}: {error}") from None
+
+    def content_hash(self, position: int) -> str:
+        known = self._hashes.get(position)
+        if known is None:
+            source = self._source(position)
+            digest = hashlib.blake2b(repr(source.shape).encode(), digest_size=16)
+            digest.update(source.tobytes())
+            known = self._hashes[position] = digest.hexdigest()
+        return known
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _guard(self) -> threading.RLock:  # type: ignore[valid-type,unused-ignore]
+        """Return the lock around the wrapped dataset, which need not be safe to share.
+
+        A forked data-loader worker may inherit the lock in a locked state, so each process has its own.
+        """
+        if self._lock_owner != os.getpid():
+            self._lock, self._lock_owner = threading.RLock(), os.getpid()
+        return self._lock
+
+    def _fetch(self, position: int) -> tuple[Any, Any]:
+        """Return (image, label) as the dataset yields them, the pixels of a PIL image loaded."""
+        try:
+            with self._guard():
+                item = self.dataset[position]
+                if isinstance(item, (tuple, list)) and len(item) >= 2:
+                    image, label = item[0], item[1]
+                elif not self._check_labels:  # labels were given: a dataset of bare images will do
+                    image, label = item, None
+                else:
+                    _refuse_item(item)
+                if isinstance(image, Image.Image):
+                    image.load()
+        except _NotPairsError:
+            raise
+        except Exception as error:
+            self._unreadable(position, error)
+        return image, label
+
+    def _tensor(self, image: Any, position: int) -> Tensor:
+        """Return the tensor fed to the model."""
+        try:
+            if self.transform is not None:
+                if not isinstance(image, Tensor):
+                    image = pictures.to_pil(image, rgb=self._needs_rgb)
+                image = self.transform(image)
+            tensor = pictures.to_tensor(image)
+        except Exception as error:
+            self._unreadable(position, error)
+        if not torch.isfinite(tensor).all():
+            raise UnreadableImageError(self.name(position), "its tensor has NaN or infinite values")
+        return tensor
+
+    def _rgb(self, image: Any, position: int) -> NDArray[np.uint8]:
+        try:
+            return pictures.to_rgb(image)
+        except Exception as error:
+            self._unreadable(position, error)
+
+    def _source(self, position: int) -> NDArray[np.uint8]:
+        """Return the picture before `transform`, which is what the content hash is taken of."""
+        if self._picture is not None:
+            try:
+                with self._guard():
+                    image = self._picture(position)
+                    if isinstance(image, Image.Image):
+                        image.load()
+            except Exception as error:
+                self._unreadable(position, error)
+            return self._rgb(image, position)
+        image, _ = self._fetch(position)
+        if not isinstance(image, Tensor):
+            return self._rgb(image, position)
+        own = getattr(wrapped.base(self.dataset), "transform", None)
+        tensor = pictures.to_tensor(image)
+        if not torch.isfinite(tensor).all():
+            raise UnreadableImageError(self.name(position), "its tensor has NaN or infinite values")
+        return pictures.show(tensor, pictures.find_normalization(own))
+
+    def _unreadable(self, position: int, error: Exception) -> NoReturn:
+        lines = str(error).strip().splitlines() or [""]
+        reason = f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__
+        raise UnreadableImageError(self.name(position), reason) from error
+
+    # -- what the constructor was given ------------------------------------------------------------
+
+    def _given_ids(self, ids: Sequence[str] | None) -> tuple[str, ...] | None:
+        if ids is None:
+            paths = wrapped.known_paths(self.dataset)
+            return None if paths is None else _distinct(paths)
+        names = tuple(str(image_id) for image_id in ids)
+        _check_length("ids", len(names), self.size)
+        if "" in names:
+            raise ValueError(f"ids[{names.index('')}] is empty; every image needs a name")
+        seen: dict[str, int] = {}
+        for position, name in enumerate(names):
+            first = seen.setdefault(name, position)
+            if first != position:
+                raise ValueError(
+                    f"ids[{first}] and ids[{position}] are both {name!r}; ids must differ"
+                )
+        return names
+
+    def _finish_classes(self, labels: Tensor) -> None:
+        """Check labels against the class names, or name the classes by their numbers."""
+        highest = int(labels.max())
+        if self._class_names is None:
+            self._class_names = tuple(str(number) for number in range(highest + 1))
+        if highest >= len(self._class_names):
+            position = int(labels.argmax())
+            raise ValueError(
+                f"image {self.name(position)!r} has label {highest}, but there are names for only "
+                f"{len(self._class_names)} classes (labels 0 … {len(self._class_names) - 1}): "
+                f"{list(self._class_names)[:5]}. Pass class_names= with a name for every label."
+            )
+
+    def _hash_or_number(self, position: int) -> str:
+        try:
+            return self.content_hash(position)
+        except UnreadableImageError as error:
+            self.skip(position, error)
+            return f"unreadable-{position}"
+
+    def _label_by_reading(self, position: int) -> Any:
+        try:
+            return self._fetch(position)[1]
+        except UnreadableImageError as error:
+            self.skip(position, error)
+            return UNKNOWN_LABEL
+
+
+class _NotPairsError(TypeError):
+    """The dataset is not one of (image, label); its images are not to blame."""
+
+
+def _refuse_item(item: object) -> NoReturn:
+    raise _NotPairsError(
+        f"the dataset yields {type(item).__name__}, expected (image, label). Wrap it so that dataset[i] "
+        "returns a pair, or pass labels= for a dataset of bare images."
+    )
+
+
+def _size(dataset: Any) -> int:
+    try:
+        size = len(dataset)
+    except TypeError:
+        raise TypeError(
+            f"{type(dataset).__name__} has no length; ImageSet wraps map-style datasets "
+            "(len(dataset) and dataset[i])"
+        ) from None
+    if size == 0:
+        raise ValueError("the dataset is empty; a set needs at least one image")
+    return size
+
+
+def _check_length(name: str, length: int, size: int) -> None:
+    if length != size:
+        raise ValueError(
+            f"{name} has {length} entries for {size} images; give one per image, in order"
+        )
+
+
+def _integers(name: str, values: Any, size: int, *, unknown: bool = False) -> Tensor:
+    """Return one integer ≥ 0 per image as int64 ``[N]``; -1 passes where it may stand for unknown."""
+    _check_length(name, len(values), size)
+    try:
+        numbers = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
+        whole = numbers.to("cpu", torch.int64)
+        exact = numbers.ndim == 1 and bool((whole == numbers.cpu()).all())
+    except (TypeError, ValueError, RuntimeError):
+        exact = False
+    if not exact:
+        raise ValueError(
+            f"{name} must be one integer per image (as sequence or tensor of shape [{size}])"
+        )
+    lowest = UNKNOWN_LABEL if unknown else 0
+    if bool((whole < lowest).any()):
+        position = int((whole < lowest).nonzero()[0])
+        raise ValueError(f"{name}[{position}] is {int(whole[position])}; {name} count from 0")
+    return whole
+
+
+def _names(name: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    if isinstance(names, str) or len(names) == 0:
+        raise ValueError(f"{name} is {names!r}; give a list with one name for every number")
+    return tuple(str(each) for each in names)
+
+
+def _group_names(groups: Tensor | None, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    given = _names("group_names", names)
+    if groups is None:
+        if given is not None:
+            raise ValueError(
+                "group_names were given without groups=; pass the group of every image"
+            )
+        return None
+    highest = int(groups.max())
+    if given is None:
+        return tuple(str(number) for number in range(highest + 1))
+    if highest >= len(given):
+        raise ValueError(
+            f"groups goes up to {highest}, but group_names has {len(given)} names; name every group"
+        )
+    return given
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names, the second and later uses of one marked ``#2``, ``#3``… in order."""
+    used: set[str] = set()
+    counts: dict[str, int] = {}
+    result = []
+    for name in names:
+        count = counts.get(name, 0) + 1
+        candidate = name if count == 1 else f"{name}#{count}"
+        while candidate in used:
+            count += 1
+            candidate = f"{name}#{count}"
+        counts[name] = count
+        used.add(candidate)
+        result.append(candidate)
+    return tuple(result)
