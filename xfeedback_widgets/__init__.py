@@ -1,7 +1,44 @@
 """Look at what an image classifier attends to, say where it is wrong, and watch it correct itself.
 
 Everything a user needs is re-exported here; ``import xfeedback_widgets as xf`` is the only import in
-the documentation. Nothing heavy happens at import time: widgets, Captum and matplotlib load on first use.
+the documentation. The widgets, which need a notebook's packages, are loaded on first use.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xfeedback_widgets import corrections, data, feedback, metrics, saliency, simulate, training
+from xfeedback_widgets.feedback import RegionMask, UnitVerdict, Verdict
+from xfeedback_widgets.session import Session
+from xfeedback_widgets.training import Guard, fine_tune
+
+if TYPE_CHECKING:
+    from xfeedback_widgets.widgets import ReviewWidget
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Guard",
+    "RegionMask",
+    "ReviewWidget",
+    "Session",
+    "UnitVerdict",
+    "Verdict",
+    "corrections",
+    "data",
+    "feedback",
+    "fine_tune",
+    "metrics",
+    "saliency",
+    "simulate",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ReviewWidget", "widgets"):
+        from xfeedback_widgets import widgets
+
+        return widgets if name == "widgets" else widgets.ReviewWidget
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

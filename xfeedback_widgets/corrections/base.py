@@ -1,0 +1,79 @@
+"""The seam between a paper and the training loop.
+
+A correction turns what people said into a training objective. It is a small class: the paper's
+hyper-parameters are constructor arguments, :meth:`Correction.prepare` does what is done once per run
+(frozen maps, counts over *all* feedback), and :meth:`Correction.loss` is one forward over one batch.
+The loop knows nothing else about a correction, and a correction knows nothing about optimisers,
+threads or versions. Adding a paper is adding one file beside this one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from xfeedback_widgets.data import Batch, ImageSet
+    from xfeedback_widgets.feedback import Feedback
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one batch costs.
+
+    Parameters
+    ----------
+    total
+        Scalar that is differentiated.
+    parts
+        Named scalars for curves and logs, already weighted as they stand in ``total``; detached.
+    correct
+        How many images of the batch were classified right: the guard watches training accuracy.
+    reduction
+        How ``total`` adds up over the images of the batch. ``"mean"`` lets the loop weigh
+        micro-batches by their size, ``"sum"`` lets it add them, so that a batch that had to be split
+        for memory has the same gradient as the whole one.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    correct: int = 0
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class Correction(ABC):
+    """A method that turns feedback into a training objective.
+
+    An instance holds hyper-parameters only. The loop prepares a shallow copy for each run, so one
+    instance may serve many runs, also at the same time.
+    """
+
+    name: ClassVar[str]
+    #: Name of the saliency method people should be shown while they give feedback for it.
+    saliency: ClassVar[str] = "gradcam"
+
+    def __repr__(self) -> str:
+        """Name the method and its settings, for a version's metadata."""
+        return f"{type(self).__name__}()"
+
+    def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:  # noqa: B027
+        """Do once what the whole run needs.
+
+        Parameters
+        ----------
+        model
+            The model about to be trained, still with the weights the run starts from.
+        data
+            The training images. Answers about images it does not hold are ignored.
+        feedback
+            Everything people said, votes merged.
+        """
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """Return the objective of one batch, from exactly one forward of ``model``."""

@@ -1,0 +1,632 @@
+"""A session: one model, its data, what people said about it, and the trainer that learns from that.
+
+:class:`Session` is the facade that everything people touch is built on: the widgets, the command line and
+the simulated annotator speak to the model only through it. It owns no arithmetic. Maps come from
+``saliency``, the journal from ``feedback``, the loop and the versions from ``training``; here they are
+tied to one directory on disk and to one lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import getpass
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from xfeedback_widgets import saliency as saliency_methods
+from xfeedback_widgets.corrections import CrayonAttention
+from xfeedback_widgets.feedback import Journal, UnitVerdict, check_content
+from xfeedback_widgets.saliency import normalize
+from xfeedback_widgets.saliency.base import evaluating, logits_of
+from xfeedback_widgets.training import (
+    DamagedVersionError,
+    Guard,
+    LiveModel,
+    Progress,
+    Run,
+    Settings,
+    Version,
+    VersionStore,
+    Worker,
+    load_in_place,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from torch import Tensor, nn
+
+    from xfeedback_widgets.corrections import Correction
+    from xfeedback_widgets.data import Batch, ImageSet
+    from xfeedback_widgets.feedback import Feedback, Record
+    from xfeedback_widgets.saliency import SaliencyMethod
+
+#: Largest side of a map that is stored with a verdict; finer maps are area-averaged down to it.
+_STORED_MAP = 32
+
+Event = Literal["recorded", "undone", "redone", "progress", "published", "error"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of some images, and the predictions they explain, all from the same weights.
+
+    Parameters
+    ----------
+    image_ids
+        The images, in order. Unreadable ones are missing (their reason is in ``data.skipped``).
+    maps
+        ``float32 [N, h, w]`` in [0, 1] on the CPU, normalised per image; all zero: no attention.
+    probabilities
+        ``float32 [N, C]`` on the CPU.
+    targets, labels
+        ``int64 [N]``: the class explained, and the true one.
+    version
+        Number of the weights.
+    method
+        Name of the saliency method.
+    """
+
+    image_ids: tuple[str, ...]
+    maps: Tensor
+    probabilities: Tensor
+    targets: Tensor
+    labels: Tensor
+    version: int
+    method: str
+
+
+class Session:
+    """One model, its data, its journal and its trainer.
+
+    Parameters
+    ----------
+    model
+        Any image classifier. It stays yours: corrections are published into it in place, its Parameter
+        objects never change. Hold ``session.lock`` around a forward that must not see a publication.
+    data
+        The training images people are asked about.
+    directory
+        Where answers and versions are kept. Opening an existing one resumes: the journal is read and
+        the current version is loaded into ``model``.
+    correction
+        How feedback becomes an objective; default :class:`~.corrections.CrayonAttention`.
+    validation
+        Images that measure each epoch and inform the guard.
+    saliency
+        Method shown first, a name of ``xf.saliency.METHODS``; None: the one whose maps the
+        correction trains.
+    device
+        ``"auto"``: CUDA where there is one, else where the model is. Otherwise any torch device.
+    annotator
+        Whose answers these are; default the login name.
+    train_every
+        Train whenever this many answers are new; None: only when asked.
+    guard
+        What a version must pass.
+    keep_versions
+        How many versions stay on disk besides the original and the live one; None: all.
+    **settings
+        Fields of :class:`~.training.Settings` (``epochs``, ``batch_size``, ``lr``, ``seed``, …).
+
+    Raises
+    ------
+    ContentMismatchError
+        The directory holds answers about images whose content differs from ``data``'s.
+    ValueError
+        The directory's weights belong to another model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: ImageSet,
+        directory: str | Path = "xfeedback-session",
+        correction: Correction | None = None,
+        validation: ImageSet | None = None,
+        *,
+        saliency: str | None = None,
+        device: str | torch.device = "auto",
+        annotator: str | None = None,
+        train_every: int | None = None,
+        guard: Guard | None = None,
+        keep_versions: int | None = 20,
+        **settings: Any,
+    ) -> None:
+        if train_every is not None and train_every < 1:
+            raise ValueError(f"train_every must be at least 1 answer, got {train_every}")
+        self.settings = Settings().but(**settings)
+        self.data = data
+        self.validation = validation
+        self.correction = CrayonAttention() if correction is None else correction
+        self.directory = Path(directory)
+        self.annotator = annotator or _login_name()
+        self.train_every = train_every
+        self.guard = guard or Guard()
+        self.saliency = saliency or self.correction.saliency
+        self._subscribers: list[Callable[[Event, Any], None]] = []
+        self._scratch: tuple[int, nn.Module] | None = None
+        self._scratch_lock = threading.Lock()
+        self._predictions: tuple[int, Tensor] | None = None
+        self._closed = False
+
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._store = VersionStore(self.directory, keep=keep_versions)
+        self._journal = Journal(self.directory / "feedback.sqlite")
+        try:
+            check_content(self._journal.records(), self._content_hash)
+            model.to(_device(device, model))
+            self._live = LiveModel(model)
+            self._methods: dict[str, SaliencyMethod] = {}
+            self._method(self.saliency)  # a wrong name, or a model without maps, is said at once
+            self._open_versions()
+        except BaseException:
+            self._journal.close()
+            raise
+        self._trained_answers = self._answers_learned()
+        self._write_session_file()
+        self._worker = Worker(self._live, self._store, self._on_training)
+
+    # ------------------------------------------------------------------ opening
+
+    def _open_versions(self) -> None:
+        try:
+            current = self._store.current()
+        except DamagedVersionError:
+            current = None  # nothing readable is left: the model as given is the last good state
+        if current is None:
+            version = self._store.write(
+                self._live.state(), metrics={}, parent=None, answers=0, correction="original"
+            )
+            self._store.point_to(version.number)
+            self._live.publish({**self._live.state()}, version.number)
+        else:
+            version, weights = current
+            self._live.publish(weights, version.number)
+            if self._store.damage:
+                self._store.point_to(version.number)
+
+    def _content_hash(self, image_id: str) -> str | None:
+        if image_id not in self.data:
+            return None
+        return self.data.content_hash(self.data.index(image_id))
+
+    def _answers_learned(self) -> int:
+        return next((v.answers for v in self._store if v.number == self.version), 0)
+
+    def _write_session_file(self) -> None:
+        content = {
+            "format": 1,
+            "class_names": list(self.data.class_names),
+            "images": len(self.data),
+            "correction": repr(self.correction),
+            "saliency": self.saliency,
+        }
+        path = self.directory / "session.json"
+        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        scratch.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        scratch.replace(path)
+
+    # ------------------------------------------------------------------ reading
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's model; hold :attr:`lock` around a forward that must not see a publication."""
+        return self._live.model
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The model lock."""
+        return self._live.lock
+
+    @property
+    def version(self) -> int:
+        """Number of the weights now in the model."""
+        return self._live.version
+
+    @property
+    def versions(self) -> list[Version]:
+        """All versions on disk, 0 first."""
+        return list(self._store)
+
+    @property
+    def feedback(self) -> Feedback:
+        """The current answers of everybody, votes merged."""
+        return self._journal.feedback()
+
+    @property
+    def progress(self) -> Progress:
+        """A snapshot of the present or last training run."""
+        return self._worker.poll()
+
+    @property
+    def answers_since_training(self) -> int:
+        """How many answers the live version has not learned from."""
+        return max(0, self._journal.count - self._trained_answers)
+
+    @property
+    def damage(self) -> list[str]:
+        """What was found damaged in the directory, in words; empty in health."""
+        found = [self._journal.damage] if self._journal.damage else []
+        return found + self._store.damage
+
+    # ------------------------------------------------------------------ answering
+
+    def record(self, record: Record) -> Record:
+        """Write an answer to the journal; it is on disk when this returns.
+
+        Parameters
+        ----------
+        record
+            A Verdict, RegionMask or UnitVerdict. What it does not say (annotator, time, version,
+            content hash) is filled in.
+
+        Returns
+        -------
+        Record
+            As stored.
+
+        Raises
+        ------
+        KeyError
+            The image is not in ``data``.
+        ContentMismatchError
+            The answer carries the hash of another content.
+        """
+        self._check_open()
+        filled: dict[str, Any] = {
+            "annotator": record.annotator or self.annotator,
+            "time": time.time() if record.time is None else record.time,
+            "version": self.version if record.version is None else record.version,
+        }
+        if not isinstance(record, UnitVerdict):
+            check_content([record], self._content_hash)
+            filled["content_hash"] = self.data.content_hash(self.data.index(record.image_id))
+        stored = dataclasses.replace(record, **filled)
+        self._journal.append(stored)
+        self._tell("recorded", stored)
+        self._train_if_due()
+        return stored
+
+    def undo(self) -> Record | None:
+        """Retract this annotator's last answer; returns it, or None where there is none."""
+        self._check_open()
+        undone = self._journal.undo(self.annotator)
+        if undone is not None:
+            self._tell("undone", undone)
+        return undone
+
+    def redo(self) -> Record | None:
+        """Restore what :meth:`undo` retracted last; returns it, or None."""
+        self._check_open()
+        restored = self._journal.redo(self.annotator)
+        if restored is not None:
+            self._tell("redone", restored)
+        return restored
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether this annotator has an answer to retract."""
+        return self._journal.can_undo(self.annotator)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether this annotator has a retracted answer to restore."""
+        return self._journal.can_redo(self.annotator)
+
+    # ------------------------------------------------------------------ looking
+
+    def explain(
+        self,
+        image_ids: Sequence[str],
+        *,
+        method: str | None = None,
+        target: Literal["label", "predicted"] | int = "label",
+        version: int | None = None,
+    ) -> Explanation:
+        """Compute the maps of some images; blocks, so call it from a thread of your own.
+
+        Parameters
+        ----------
+        image_ids
+            Which images, not empty.
+        method
+            Name of a saliency method; None: the session's.
+        target
+            Class explained: the true label, the prediction, or a class index for all.
+        version
+            Weights to explain; None: the live ones.
+
+        Returns
+        -------
+        Explanation
+            Carries the version of the weights it was computed from.
+        """
+        self._check_open()
+        batch = self.data.batch([self.data.index(image_id) for image_id in image_ids])
+        if len(batch) == 0:
+            reasons = "; ".join(f"{i}: {self.data.skipped.get(i)}" for i in image_ids)
+            raise ValueError(f"none of these images can be read: {reasons}")
+        name = method or self.saliency
+        if version is None or version == self.version:
+            with self._live.reading() as (_, number):
+                logits, maps, targets = _explain(self._method(name), batch, target)
+        else:
+            with self._scratch_lock:
+                number = version
+                instance = saliency_methods.create(name, self._model_of(version))
+                logits, maps, targets = _explain(instance, batch, target)
+        return Explanation(
+            image_ids=tuple(self.data.ids[i] for i in batch.indices.tolist()),
+            maps=normalize(maps.float()).cpu(),
+            probabilities=F.softmax(logits.float(), dim=1).cpu(),
+            targets=targets.cpu(),
+            labels=batch.labels.cpu(),
+            version=number,
+            method=name,
+        )
+
+    def predictions(
+        self, *, batch_size: int = 64, stop: Callable[[], bool] | None = None
+    ) -> tuple[Tensor, int]:
+        """Probabilities of the whole training set, for ordering a queue; blocks.
+
+        The lock is taken per batch, so that nobody waits for long; a publication in between mixes two
+        versions, which ordering can bear.
+
+        Returns
+        -------
+        tuple
+            ``float32 [N, C]`` (NaN where an image cannot be read), and the version at the start.
+            Cached until the next version. ``stop`` may end the work early; the rest is NaN.
+        """
+        started = self.version
+        if self._predictions is not None and self._predictions[0] == started:
+            return self._predictions[1], started
+        result = torch.full((len(self.data), self.data.num_classes), float("nan"))
+        finished = True
+        for start in range(0, len(self.data), batch_size):
+            if self._closed or (stop is not None and stop()):
+                finished = False
+                break
+            batch = self.data.batch(range(start, min(start + batch_size, len(self.data))))
+            if len(batch) == 0:
+                continue
+            with self._live.reading() as (model, _), torch.no_grad(), evaluating(model):
+                images = batch.images.to(_device_of(model))
+                result[batch.indices] = F.softmax(logits_of(model(images)).float(), 1).cpu()
+        if finished:
+            self._predictions = (started, result)
+        return result, started
+
+    def _method(self, name: str) -> SaliencyMethod:
+        if name not in self._methods:
+            self._methods[name] = saliency_methods.create(name, self.model)
+        return self._methods[name]
+
+    def _model_of(self, version: int) -> nn.Module:
+        """The scratch copy with that version's weights; the caller holds the scratch lock."""
+        if self._scratch is None:
+            self._scratch = (self.version, self._live.shadow())
+        number, model = self._scratch
+        if number != version:
+            load_in_place(model, self._store.weights(version))
+            self._scratch = (version, model)
+        return model
+
+    # ------------------------------------------------------------------ training
+
+    def train(self, **overrides: Any) -> None:
+        """Start a training run in the background; returns at once.
+
+        Parameters
+        ----------
+        **overrides
+            Fields of :class:`~.training.Settings` for this run only.
+
+        Raises
+        ------
+        RuntimeError
+            A run is already under way.
+        """
+        self._check_open()
+        self._worker.submit(
+            Run(
+                data=self.data,
+                feedback=lambda: self.feedback,
+                correction=self.correction,
+                settings=self.settings.but(**overrides),
+                validation=self.validation,
+                guard=self.guard,
+            )
+        )
+
+    def pause(self) -> None:
+        """Hold the run between two batches."""
+        self._worker.pause()
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`."""
+        self._worker.resume()
+
+    def stop(self) -> None:
+        """End the run between two batches; the last published version stays live."""
+        self._worker.stop()
+
+    def wait(self, timeout: float | None = None) -> Progress:
+        """Block until no run is under way, and return its end.
+
+        For scripts; in a notebook cell ``await session.wait_for(n)`` lets clicks arrive meanwhile.
+
+        Raises
+        ------
+        TimeoutError
+            The run still goes on after ``timeout`` seconds.
+        """
+        return self._worker.wait(timeout)
+
+    async def wait_for(self, n_answers: int) -> Feedback:
+        """Wait, without blocking the kernel, until ``n_answers`` images are answered."""
+        loop = asyncio.get_running_loop()
+        answered = asyncio.Event()
+
+        def listen(event: Event, _payload: Any) -> None:
+            if event in ("recorded", "redone") and len(self.feedback) >= n_answers:
+                loop.call_soon_threadsafe(answered.set)
+
+        unsubscribe = self.subscribe(listen)
+        try:
+            if len(self.feedback) < n_answers:
+                await answered.wait()
+        finally:
+            unsubscribe()
+        return self.feedback
+
+    def rollback(self, version: int) -> None:
+        """Publish an older version; newer ones stay on disk.
+
+        Raises
+        ------
+        RuntimeError
+            A run is under way: it would publish over it.
+        KeyError
+            No such version.
+        DamagedVersionError
+            Its files are damaged; the model keeps the weights it has.
+        """
+        self._check_open()
+        if self.progress.active:
+            raise RuntimeError("a training run is under way; stop it before rolling back")
+        chosen, weights = self._store.get(version), self._store.weights(version)
+        self._store.point_to(version)
+        self._live.publish(weights, version)
+        self._trained_answers = chosen.answers
+        self._tell("published", chosen)
+
+    def _train_if_due(self) -> None:
+        due = self.train_every is not None and self.answers_since_training >= self.train_every
+        if due and not self.progress.active:
+            self.train()
+
+    def _on_training(self, event: Event, payload: Any) -> None:
+        if event == "published":
+            self._trained_answers = payload.answers
+        self._tell(event, payload)
+
+    # ------------------------------------------------------------------ listening
+
+    def subscribe(self, callback: Callable[[Event, Any], None]) -> Callable[[], None]:
+        """Be told what happens.
+
+        Parameters
+        ----------
+        callback
+            ``callback(event, payload)``, called on whichever thread it happens on, so it must return
+            within milliseconds: "recorded", "undone", "redone" (the record), "progress", "error" (a
+            :class:`~.training.Progress`), "published" (a :class:`~.training.Version`).
+
+        Returns
+        -------
+        callable
+            Ends the subscription.
+        """
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def _tell(self, event: Event, payload: Any) -> None:
+        for callback in tuple(self._subscribers):
+            callback(event, payload)
+
+    # ------------------------------------------------------------------ closing
+
+    def close(self) -> None:
+        """Stop training and close the journal; the model keeps its weights. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._worker.close()
+        self._journal.close()
+        self._subscribers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Session {str(self.directory)!r}: {len(self.data)} images, "
+            f"{len(self.feedback) if not self._closed else 'closed,'} answered, "
+            f"version {self.version}>"
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this session is closed; open the directory again with xf.Session")
+
+
+def judged_map(map_: Tensor) -> np.ndarray[Any, np.dtype[np.float16]]:
+    """Return a map as it is stored with a verdict: float16, at most 32 cells a side.
+
+    Parameters
+    ----------
+    map_
+        ``float [h, w]`` in [0, 1].
+    """
+    h, w = map_.shape
+    if max(h, w) > _STORED_MAP:
+        size = (min(h, _STORED_MAP), min(w, _STORED_MAP))
+        map_ = normalize(F.adaptive_avg_pool2d(map_[None, None], size)[0])[0]
+    return map_.numpy().astype(np.float16)
+
+
+def _explain(
+    method: SaliencyMethod, batch: Batch, target: Literal["label", "predicted"] | int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, raw maps and the classes explained."""
+    if target == "predicted":
+        logits, maps = method.logits_and_explain(batch.images, None)
+        return logits, maps, logits.argmax(1)
+    targets = batch.labels if target == "label" else torch.full_like(batch.labels, int(target))
+    logits, maps = method.logits_and_explain(batch.images, targets)
+    return logits, maps, targets
+
+
+def _device(device: str | torch.device, model: nn.Module) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda") if torch.cuda.is_available() else _device_of(model)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "me"

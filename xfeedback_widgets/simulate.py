@@ -1,0 +1,92 @@
+"""A simulated annotator: answers from ground-truth masks, given as a person would give them.
+
+For experiments, tests and demonstrations. It looks at the map a person would be shown and at nothing
+else of the model, and its answers go through ``session.record`` like everybody's. Problems to try it on
+are in ``data``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xfeedback_widgets.feedback import Verdict
+from xfeedback_widgets.saliency import upsample
+from xfeedback_widgets.session import judged_map
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from xfeedback_widgets.data import ImageSet
+    from xfeedback_widgets.feedback import Answer
+    from xfeedback_widgets.session import Session
+
+
+class Annotator:
+    """Accepts a map that lies on the relevant pixels.
+
+    Parameters
+    ----------
+    data
+        Images with masks (True = relevant).
+    threshold
+        Accept where at least this share of the map's mass, in [0, 1], is relevant; else reject. An
+        empty map, and an image without a mask, is answered "unsure".
+    """
+
+    def __init__(self, data: ImageSet, *, threshold: float = 0.5) -> None:
+        if not data.has_masks:
+            raise ValueError(
+                "a simulated annotator needs ground-truth masks; pass masks= to ImageSet"
+            )
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be in [0, 1], got {threshold}")
+        self.data = data
+        self.threshold = threshold
+
+    def judge(self, image_id: str, saliency_map: Tensor) -> Answer:
+        """Return the answer about one map.
+
+        Parameters
+        ----------
+        image_id
+            Which image.
+        saliency_map
+            ``float [h, w]`` ≥ 0.
+        """
+        mask = self.data.mask(self.data.index(image_id))
+        if mask is None or not bool((saliency_map > 0).any()):
+            return "unsure"
+        shown = upsample(saliency_map[None].float(), (mask.shape[0], mask.shape[1]))[0]
+        relevant = float((shown * mask).sum() / shown.sum())
+        return "accept" if relevant >= self.threshold else "reject"
+
+    def answer(
+        self, session: Session, image_ids: Sequence[str], *, batch_size: int = 64
+    ) -> dict[str, Answer]:
+        """Judge the session's present maps of some images and record the answers.
+
+        Returns
+        -------
+        dict
+            The answer about each image.
+        """
+        answers: dict[str, Answer] = {}
+        for start in range(0, len(image_ids), batch_size):
+            shown = session.explain(list(image_ids[start : start + batch_size]))
+            for image_id, target, map_ in zip(
+                shown.image_ids, shown.targets.tolist(), shown.maps, strict=True
+            ):
+                answers[image_id] = self.judge(image_id, map_)
+                session.record(
+                    Verdict(
+                        image_id,
+                        answers[image_id],
+                        target=target,
+                        method=shown.method,
+                        version=shown.version,
+                        map=judged_map(map_),
+                    )
+                )
+        return answers

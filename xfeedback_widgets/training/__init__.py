@@ -1,0 +1,40 @@
+"""Training: the fine-tuning loop, the background worker, the guard and the versions on disk.
+
+``loop`` minimises a correction's objective, ``worker`` does so on a thread, ``guard`` decides what may be
+published, ``versions`` keeps it, ``live`` puts it into the user's model. Objectives are in
+``corrections``.
+"""
+
+from xfeedback_widgets.training.guard import Guard
+from xfeedback_widgets.training.live import LiveModel, load_in_place
+from xfeedback_widgets.training.loop import (
+    Epoch,
+    History,
+    NonFiniteLossError,
+    Settings,
+    Step,
+    fine_tune,
+    iterate,
+)
+from xfeedback_widgets.training.versions import DamagedVersionError, Version, VersionStore
+from xfeedback_widgets.training.worker import Executor, Progress, Run, Worker
+
+__all__ = [
+    "DamagedVersionError",
+    "Epoch",
+    "Executor",
+    "Guard",
+    "History",
+    "LiveModel",
+    "NonFiniteLossError",
+    "Progress",
+    "Run",
+    "Settings",
+    "Step",
+    "Version",
+    "VersionStore",
+    "Worker",
+    "fine_tune",
+    "iterate",
+    "load_in_place",
+]

@@ -1,0 +1,419 @@
+"""The fine-tuning loop: batches, steps, epochs.
+
+:func:`iterate` is the loop itself, a generator whose every ``yield`` is a point where the caller may
+pause, stop or publish; :func:`fine_tune` exhausts it and blocks. Which objective is minimised is a
+correction's business, which weights are kept is ``guard``'s and ``versions``', and on which thread
+this runs is ``worker``'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import difflib
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from xfeedback_widgets import metrics
+from xfeedback_widgets.saliency import GradCAM, NoSpatialLayerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from xfeedback_widgets.corrections import Correction, Losses
+    from xfeedback_widgets.data import Batch, ImageSet
+    from xfeedback_widgets.feedback import Feedback
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the weights are those before that step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to train; every field can be given by keyword to :func:`fine_tune` and ``Session``.
+
+    Parameters
+    ----------
+    epochs
+        How many epochs; the guard looks, and a version may be published, at the end of each.
+    steps_per_epoch
+        Length of an epoch in batches. None: as many as show every image once.
+    batch_size
+        Images per step.
+    answered_share
+        Share of each batch, in [0, 1), that is drawn from the images with feedback, so that a few
+        answers are not drowned by many images. 0 is the papers' plain shuffling.
+    lr, weight_decay
+        Of Adam.
+    optimizer
+        Other optimiser: a callable from the list of trainable parameters to a
+        ``torch.optim.Optimizer``; ``lr`` and ``weight_decay`` are then its own business.
+    freeze_batchnorm
+        Keep the running statistics, and normalise with them: with the small and selected batches of
+        an interactive session, batch statistics describe the selection.
+    seed
+        Of the batches, and of dropout.
+    precision
+        ``"float32"``, or ``"bfloat16"`` for autocast.
+    channels_last
+        Memory format of images and weights; pays on recent GPUs.
+    """
+
+    epochs: int = 5
+    steps_per_epoch: int | None = None
+    batch_size: int = 64
+    answered_share: float = 0.5
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None
+    freeze_batchnorm: bool = True
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+        if not 0 <= self.answered_share < 1:
+            raise ValueError(f"answered_share must be in [0, 1), got {self.answered_share}")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+
+    def but(self, **changes: Any) -> Settings:
+        """Return a copy with some fields changed; an unknown name raises with the nearest one."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+                raise TypeError(f"unknown training setting {name!r}{hint}")
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: its number from 1, of how many in all, and its losses as floats."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    losses: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """End of an epoch (0: before the first step) and what was measured there.
+
+    ``metrics`` holds ``train_loss`` and ``train_accuracy`` (running, over the epoch's batches) and,
+    with a validation set, everything :func:`xfeedback_widgets.metrics.evaluate` returns.
+    """
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class History:
+    """What a blocking run did.
+
+    ``steps`` and ``epochs`` hold every event in order; ``skipped`` maps the id of each image that
+    could not be read to the reason.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def fine_tune(
+    model: nn.Module,
+    data: ImageSet,
+    feedback: Feedback,
+    correction: Correction,
+    *,
+    validation: ImageSet | None = None,
+    on_step: Callable[[Step], object] | None = None,
+    **settings: Any,
+) -> History:
+    """Fine-tune ``model`` in place with a correction; blocks until done.
+
+    Parameters
+    ----------
+    model
+        Any image classifier; trained where it lies. Its modes and ``requires_grad`` flags are kept;
+        parameters that do not require a gradient stay as they are.
+    data, feedback
+        The training images and what people said of them.
+    correction
+        The objective, for example ``CrayonAttention()``.
+    validation
+        Images to measure at the end of each epoch.
+    on_step
+        Called after each optimiser step.
+    **settings
+        Fields of :class:`Settings`: ``epochs``, ``batch_size``, ``lr``, ``seed``, …
+
+    Returns
+    -------
+    History
+        Losses of every step and metrics of every epoch.
+
+    Raises
+    ------
+    NonFiniteLossError
+        The loss became NaN or infinite. The weights are the finite ones before that step.
+    TypeError
+        An unknown setting.
+    """
+    history = History()
+    for event in iterate(
+        model, data, feedback, correction, Settings().but(**settings), validation=validation
+    ):
+        if isinstance(event, Epoch):
+            history.epochs.append(event)
+        else:
+            history.steps.append(event)
+            if on_step is not None:
+                on_step(event)
+    history.skipped = dict(data.skipped)
+    return history
+
+
+def iterate(
+    model: nn.Module,
+    data: ImageSet,
+    feedback: Feedback,
+    correction: Correction,
+    settings: Settings,
+    *,
+    validation: ImageSet | None = None,
+) -> Iterator[Step | Epoch]:
+    """Yield an :class:`Epoch` 0 with the metrics at the start, then steps and epochs as they end.
+
+    Whoever iterates may do anything with the model between two events except change its weights.
+    Closing the generator ends the run and restores the model's modes.
+    """
+    device = next(model.parameters()).device
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter of the model requires a gradient: nothing to fine-tune")
+    steps, batches = _schedule(data, feedback, settings)
+    modes = {module: module.training for module in model.modules()}
+    with contextlib.ExitStack() as stack:
+        stack.callback(_restore_modes, modes)
+        if _is_stochastic(model):
+            # Dropout draws from torch's global generator: seed it, and give the user's back.
+            stack.enter_context(torch.random.fork_rng())
+            torch.manual_seed(settings.seed)
+        correction = copy.copy(correction)
+        model.eval()
+        correction.prepare(model, data, feedback)
+        yield Epoch(0, settings.epochs, _validate(model, validation))
+
+        optimizer = (
+            settings.optimizer(parameters)
+            if settings.optimizer is not None
+            else torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        )
+        stepper = _Stepper(model, correction, optimizer, settings)
+        prefetch = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load"))
+        load = _loader(data, device, settings)
+        upcoming = prefetch.submit(load, next(batches))
+        for epoch in range(1, settings.epochs + 1):
+            _training_mode(model, settings)
+            seen, correct, loss_sum = 0, 0, 0.0
+            for number in range(1, steps + 1):
+                batch = upcoming.result()
+                upcoming = prefetch.submit(load, next(batches))
+                if len(batch) == 0:  # every image of it unreadable; each is named in data.skipped
+                    continue
+                done = (epoch - 1) * steps + number
+                losses = stepper.step(batch, done)
+                seen += len(batch)
+                correct += losses.correct
+                values = {"total": losses.total.item()}
+                values |= {name: float(part) for name, part in losses.parts.items()}
+                loss_sum += values["total"]
+                yield Step(done, steps * settings.epochs, epoch, settings.epochs, values)
+            if seen == 0:
+                raise ValueError(f"none of the {len(data)} training images could be read")
+            measured = {"train_loss": loss_sum / steps, "train_accuracy": correct / seen}
+            yield Epoch(epoch, settings.epochs, measured | _validate(model, validation))
+
+
+class _Stepper:
+    """One optimiser step, in as many micro-batches as memory allows."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        correction: Correction,
+        optimizer: torch.optim.Optimizer,
+        settings: Settings,
+    ) -> None:
+        self._model = model
+        self._correction = correction
+        self._optimizer = optimizer
+        self._autocast = settings.precision == "bfloat16"
+        self._micro_batch = settings.batch_size
+
+    def step(self, batch: Batch, number: int) -> Losses:
+        while True:
+            try:
+                losses = self._gradients(batch)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if self._micro_batch == 1 or not _is_out_of_memory(error):
+                    raise
+                self._micro_batch = max(1, min(self._micro_batch, len(batch)) // 2)
+                self._optimizer.zero_grad(set_to_none=True)
+                if batch.images.is_cuda:
+                    torch.cuda.empty_cache()
+        if not math.isfinite(losses.total.item()):
+            self._optimizer.zero_grad(set_to_none=True)
+            values = ", ".join(f"{name} {float(part):g}" for name, part in losses.parts.items())
+            raise NonFiniteLossError(
+                f"the loss of step {number} is {losses.total.item()} ({values}); "
+                "lower lr or the correction's weights"
+            )
+        self._optimizer.step()
+        return losses
+
+    def _gradients(self, batch: Batch) -> Losses:
+        self._optimizer.zero_grad(set_to_none=True)
+        pieces = _split(batch, self._micro_batch)
+        results = []
+        for piece in pieces:
+            with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self._autocast):
+                losses = self._correction.loss(self._model, piece)
+            share = len(piece) / len(batch) if losses.reduction == "mean" else 1.0
+            (losses.total * share if share != 1 else losses.total).backward()  # type: ignore[no-untyped-call]
+            results.append((share, losses))
+        if len(results) == 1:
+            return results[0][1]
+        first = results[0][1]
+        return dataclasses.replace(
+            first,
+            total=sum((s * r.total.detach() for s, r in results), first.total.new_zeros(())),
+            parts={name: sum(s * r.parts[name] for s, r in results) for name in first.parts},  # type: ignore[misc]
+            correct=sum(r.correct for _, r in results),
+        )
+
+
+def _schedule(
+    data: ImageSet, feedback: Feedback, settings: Settings
+) -> tuple[int, Iterator[Tensor]]:
+    """Steps per epoch, and the positions of every batch for ever, decided by the seed alone."""
+    if len(data) == 0:
+        raise ValueError("the training set is empty")
+    ids = [*feedback.verdicts, *(i for i in feedback.masks if i not in feedback.verdicts)]
+    answered = torch.tensor([data.index(i) for i in ids if i in data], dtype=torch.long)
+    from_answered = round(settings.answered_share * settings.batch_size) if len(answered) else 0
+    from_answered = min(from_answered, len(answered))
+    from_all = min(max(1, settings.batch_size - from_answered), len(data))
+    steps = settings.steps_per_epoch or math.ceil(len(data) / from_all)
+    return steps, _batches(len(data), answered, from_all, from_answered, settings.seed)
+
+
+def _batches(
+    images: int, answered: Tensor, from_all: int, from_answered: int, seed: int
+) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    everything = _shuffled(torch.arange(images), from_all, generator)
+    those_answered = _shuffled(answered, from_answered, generator)
+    while True:
+        yield torch.cat([next(everything), next(those_answered)])
+
+
+def _shuffled(positions: Tensor, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless draws of ``count`` positions; all are drawn before any comes again."""
+    left = positions[:0]
+    while True:
+        if len(left) < count:
+            left = torch.cat([left, positions[torch.randperm(len(positions), generator=generator)]])
+        yield left[:count]
+        left = left[count:]
+
+
+def _loader(data: ImageSet, device: torch.device, settings: Settings) -> Callable[[Tensor], Batch]:
+    """Read a batch and bring it to the device; runs on the prefetching thread."""
+
+    def load(positions: Tensor) -> Batch:
+        batch = data.batch(positions.tolist())
+        images = batch.images
+        if settings.channels_last and images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if device.type == "cuda":
+            images = images.pin_memory()
+        return dataclasses.replace(batch, images=images).to(device)
+
+    return load
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On the CPU torch raises a plain RuntimeError, told apart by its text only."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(
+        error
+    )
+
+
+def _split(batch: Batch, size: int) -> list[Batch]:
+    if len(batch) <= size:
+        return [batch]
+    return [
+        dataclasses.replace(batch, images=images, labels=labels, indices=indices)
+        for images, labels, indices in zip(
+            batch.images.split(size),
+            batch.labels.split(size),
+            batch.indices.split(size),
+            strict=True,
+        )
+    ]
+
+
+def _training_mode(model: nn.Module, settings: Settings) -> None:
+    model.train()
+    if settings.freeze_batchnorm:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
+                module.eval()
+
+
+def _restore_modes(modes: dict[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        module.training = training
+
+
+def _is_stochastic(model: nn.Module) -> bool:
+    """Whether training draws random numbers: dropout, or stochastic depth under any of its names."""
+    return any(
+        (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)  # noqa: SLF001
+        or type(module).__name__ in ("StochasticDepth", "DropPath", "DropBlock2d")
+        for module in model.modules()
+    )
+
+
+def _validate(model: nn.Module, validation: ImageSet | None) -> dict[str, float]:
+    if validation is None:
+        return {}
+    try:
+        saliency = GradCAM(model)
+    except NoSpatialLayerError:
+        return metrics.evaluate(model, validation)
+    return metrics.evaluate(model, validation, saliency=saliency)

@@ -1,0 +1,397 @@
+"""The background worker: one thread that trains copies of the live model.
+
+:class:`Worker` is the in-kernel executor. It knows four calls (submit, poll, stop, latest version; and
+pause/resume), a queue of one run, and how to turn the events of :func:`~.loop.iterate` into a
+:class:`Progress` that a panel can show. What a run is made of it gets as a :class:`Run`; deciding *when*
+to train is the session's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+
+from xfeedback_widgets.training.live import load_in_place
+from xfeedback_widgets.training.loop import Epoch, Settings, Step, iterate
+from xfeedback_widgets.training.versions import Version, VersionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from xfeedback_widgets.corrections import Correction
+    from xfeedback_widgets.data import ImageSet
+    from xfeedback_widgets.feedback import Feedback
+    from xfeedback_widgets.training.guard import Guard
+    from xfeedback_widgets.training.live import LiveModel
+
+#: What listeners are told.
+TrainingEvent = Literal["progress", "published", "error"]
+
+State = Literal["idle", "queued", "running", "paused", "stopping", "done", "stopped", "failed"]
+
+#: States in which a run exists and has not ended.
+ACTIVE: frozenset[State] = frozenset({"queued", "running", "paused", "stopping"})
+
+_HISTORY = 2000  # points of a loss curve kept; older ones are thinned to every second
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A snapshot of the present or last run; immutable, so any thread may read it.
+
+    ``eta`` is in seconds, None where not yet known. ``losses`` are those of the last step, ``metrics``
+    those of the last epoch; the histories are for curves: ``(step, losses)`` and ``(epoch, metrics)``.
+    ``message`` says in words what happened last, for example why the guard refused an epoch; ``error``
+    and ``traceback`` are set in state "failed" only.
+    """
+
+    state: State = "idle"
+    step: int = 0
+    steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    eta: float | None = None
+    message: str = ""
+    error: str | None = None
+    traceback: str | None = None
+    losses_history: tuple[tuple[int, dict[str, float]], ...] = ()
+    metrics_history: tuple[tuple[int, dict[str, float]], ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether a run exists and has not ended."""
+        return self.state in ACTIVE
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything one run needs. ``feedback`` is called on the worker's thread when the run starts."""
+
+    data: ImageSet
+    feedback: Callable[[], Feedback]
+    correction: Correction
+    settings: Settings
+    validation: ImageSet | None
+    guard: Guard
+
+
+class Executor(Protocol):
+    """Who trains: this thread, or another process that shares the session directory."""
+
+    def submit(self, run: Run) -> None:
+        """Start a run; raises ``RuntimeError`` while another is active."""
+
+    def poll(self) -> Progress:
+        """Return the newest snapshot, at once."""
+
+    def stop(self) -> None:
+        """End the run between two batches; the last published version stays."""
+
+    def latest_version(self) -> int:
+        """Return the number of the version published last."""
+
+
+class _StopRun(Exception):  # noqa: N818
+    """Raised inside the run when somebody pressed Stop."""
+
+
+class Worker:
+    """Train copies of a live model on one background thread and publish what passes the guard.
+
+    Parameters
+    ----------
+    live
+        The model to publish into.
+    store
+        Where versions are written.
+    notify
+        ``notify(event, payload)`` with "progress" (:class:`Progress`), "published"
+        (:class:`~.versions.Version`) and "error" (:class:`Progress`); called on the worker's thread.
+    threads
+        Torch threads of the trainer; None: one fewer than there are cores.
+    """
+
+    def __init__(
+        self,
+        live: LiveModel,
+        store: VersionStore,
+        notify: Callable[[TrainingEvent, Any], None],
+        *,
+        threads: int | None = None,
+    ) -> None:
+        self._live = live
+        self._store = store
+        self._notify = notify
+        self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
+        self._changed = threading.Condition()
+        self._progress = Progress()
+        self._run: Run | None = None
+        self._paused = False
+        self._stopping = False
+        self._closed = False
+        self._shadow: nn.Module | None = None
+        self._thread = threading.Thread(target=self._main, name="xfeedback-trainer", daemon=True)
+        self._thread.start()
+
+    def submit(self, run: Run) -> None:
+        """Start a run.
+
+        Raises
+        ------
+        RuntimeError
+            Another run is active, or the worker is closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the session is closed")
+            if self._progress.active:
+                raise RuntimeError("a training run is already under way; stop it or wait for it")
+            self._run = run
+            self._paused = self._stopping = False
+            self._progress = Progress(
+                state="queued", epochs=run.settings.epochs, message="waiting for the trainer"
+            )
+            self._changed.notify_all()
+        self._notify("progress", self._progress)
+
+    def poll(self) -> Progress:
+        """Return the newest snapshot."""
+        return self._progress
+
+    def pause(self) -> None:
+        """Hold the run between two batches; does nothing without one."""
+        with self._changed:
+            if self._progress.state in ("queued", "running"):
+                self._paused = True
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`."""
+        with self._changed:
+            self._paused = False
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End the run between two batches; the last published version stays live."""
+        with self._changed:
+            if not self._progress.active:
+                return
+            self._stopping = True
+            self._progress = replace(self._progress, state="stopping", message="stopping")
+            self._changed.notify_all()
+        self._notify("progress", self._progress)
+
+    def latest_version(self) -> int:
+        """Return the number of the live version."""
+        return self._live.version
+
+    def wait(self, timeout: float | None = None) -> Progress:
+        """Block until no run is active.
+
+        Raises
+        ------
+        TimeoutError
+            It still is after ``timeout`` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._progress.active, timeout):
+                raise TimeoutError(f"training is still {self._progress.state} after {timeout:g} s")
+            return self._progress
+
+    def close(self) -> None:
+        """Stop the run and end the thread."""
+        self.stop()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=30)
+
+    def _main(self) -> None:
+        torch.set_num_threads(self._threads)  # of this thread's kernels
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._run is not None or self._closed)
+                run, self._run = self._run, None
+                if run is None:
+                    return
+            try:
+                with _own_stream(self._live.model):
+                    self._train(run)
+            except _StopRun:
+                self._end("stopped", message="stopped; the last published version is live")
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must reach the screen
+                self._end(
+                    "failed",
+                    message="failed; the last published version is live",
+                    error=f"{type(error).__name__}: {error}",
+                    traceback=traceback.format_exc(),
+                )
+
+    def _train(self, run: Run) -> None:
+        feedback = run.feedback()
+        parent = self._live.version
+        shadow = self._copy_of_live()
+        start: dict[str, float] = {}
+        published = 0
+        refused = ""
+        clock = _Clock()
+        events = iterate(
+            shadow, run.data, feedback, run.correction, run.settings, validation=run.validation
+        )
+        with contextlib.closing(events):  # type: ignore[type-var]
+            self._show(state="running", message="measuring before training", step=0)
+            for event in events:
+                if isinstance(event, Step):
+                    self._show_step(event, clock)
+                elif event.epoch == 0:
+                    start = event.metrics
+                    self._show_epoch(event, "training")
+                    clock.start()
+                else:
+                    reasons = run.guard.reasons(event.metrics, start)
+                    if reasons:
+                        refused = f"epoch {event.epoch} was not published: {'; '.join(reasons)}"
+                        self._show_epoch(event, refused)
+                    else:
+                        version = self._publish(shadow, event, parent, len(feedback.records), run)
+                        published += 1
+                        self._show_epoch(event, f"version {version.number} is live")
+                self._breathe(clock)
+        self._end("done", message=_summary(published, run.settings.epochs, refused), eta=0.0)
+
+    def _copy_of_live(self) -> nn.Module:
+        if self._shadow is None:
+            self._shadow = self._live.shadow()
+        else:
+            load_in_place(self._shadow, self._live.state())
+            for own, users in zip(
+                self._shadow.parameters(), self._live.model.parameters(), strict=True
+            ):
+                own.requires_grad_(users.requires_grad)
+        return self._shadow
+
+    def _publish(
+        self, shadow: nn.Module, event: Epoch, parent: int, answers: int, run: Run
+    ) -> Version:
+        state = shadow.state_dict()
+        version = self._store.write(
+            state,
+            metrics=event.metrics,
+            parent=parent,
+            answers=answers,
+            correction=repr(run.correction),
+        )
+        self._store.point_to(version.number)
+        if (stream := _stream_of(shadow)) is not None:
+            stream.synchronize()
+        self._live.publish(state, version.number)
+        self._notify("published", version)
+        return version
+
+    def _breathe(self, clock: _Clock) -> None:
+        """The point between two batches where a run can be paused and stopped."""
+        with self._changed:
+            if self._paused and not self._stopping:
+                self._progress = replace(self._progress, state="paused", message="paused", eta=None)
+                paused = self._progress
+            else:
+                paused = None
+        if paused is not None:
+            self._notify("progress", paused)
+            with self._changed, clock.stopped():
+                self._changed.wait_for(lambda: not self._paused or self._stopping)
+            if not self._stopping:
+                self._show(state="running", message="training")
+        if self._stopping:
+            raise _StopRun
+
+    def _show(self, **changes: Any) -> None:
+        with self._changed:
+            if self._progress.state == "stopping":
+                changes.pop("state", None)
+                changes.pop("message", None)
+            self._progress = replace(self._progress, **changes)
+        self._notify("progress", self._progress)
+
+    def _show_step(self, event: Step, clock: _Clock) -> None:
+        history = self._progress.losses_history
+        if len(history) >= _HISTORY:
+            history = history[::2]
+        self._show(
+            step=event.step,
+            steps=event.steps,
+            epoch=event.epoch,
+            losses=event.losses,
+            losses_history=(*history, (event.step, event.losses)),
+            eta=clock.remaining(event.step, event.steps),
+        )
+
+    def _show_epoch(self, event: Epoch, message: str) -> None:
+        self._show(
+            epoch=event.epoch,
+            metrics=event.metrics,
+            metrics_history=(*self._progress.metrics_history, (event.epoch, event.metrics)),
+            message=message,
+        )
+
+    def _end(self, state: State, **changes: Any) -> None:
+        with self._changed:
+            self._progress = replace(self._progress, state=state, **changes)
+            ended = self._progress
+        # Listeners first: whoever waits for the end then finds everything said.
+        self._notify("error" if state == "failed" else "progress", ended)
+        with self._changed:
+            self._changed.notify_all()
+
+
+class _Clock:
+    """Time per step, pauses left out."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def start(self) -> None:
+        self._start = time.monotonic()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Any:
+        before = time.monotonic()
+        yield
+        self._start += time.monotonic() - before
+
+    def remaining(self, step: int, steps: int) -> float:
+        return (time.monotonic() - self._start) / step * (steps - step)
+
+
+def _summary(published: int, epochs: int, refused: str) -> str:
+    if published == epochs:
+        return f"done: {published} of {epochs} epochs published"
+    return f"done: {published} of {epochs} epochs published; {refused}"
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _stream_of(model: nn.Module) -> torch.cuda.Stream | None:
+    device = _device_of(model)
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None
+
+
+def _own_stream(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """On a GPU the trainer's kernels queue beside, not before, those of the user's cells."""
+    device = _device_of(model)
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
