@@ -1,10 +1,17 @@
 """Images with stable names: :class:`ImageSet`, and loaders that build one from what lies on disk.
 
 :mod:`~xfeedback_widgets.data.imageset` wraps any dataset of (image, label);
-:mod:`~xfeedback_widgets.data.folders` reads folders and the papers' datasets. Nothing here knows about
-models or feedback.
+:mod:`~xfeedback_widgets.data.folders` reads folders and the papers' datasets. Nothing here knows
+about models or feedback.
 """
 
+from xfeedback_widgets.data.folders import (
+    celeba,
+    image_folder,
+    imagenet9,
+    imagenet_transform,
+    waterbirds,
+)
 from xfeedback_widgets.data.imageset import (
     Batch,
     ImageSet,
@@ -12,4 +19,14 @@ from xfeedback_widgets.data.imageset import (
     UnreadableImageError,
 )
 
-__all__ = ["Batch", "ImageSet", "UnknownImageError", "UnreadableImageError"]
+__all__ = [
+    "Batch",
+    "ImageSet",
+    "UnknownImageError",
+    "UnreadableImageError",
+    "celeba",
+    "image_folder",
+    "imagenet9",
+    "imagenet_transform",
+    "waterbirds",
+]

@@ -1,9 +1,10 @@
 """ImageSet: a dataset of (image, label) whose images have stable names, pictures, groups and masks.
 
-Everything above this package reads images through :class:`ImageSet`: the trainer takes tensors, the screen
-takes pictures, the journal takes ids and content hashes, the metrics take groups and masks. Loaders for
-datasets on disk are in :mod:`xfeedback_widgets.data.folders`; the arithmetic of pixels is in
-:mod:`xfeedback_widgets.data.pictures`.
+Everything above this package reads images through :class:`ImageSet`: the trainer takes tensors, the
+screen takes pictures, the journal takes ids and content hashes, the metrics take groups and masks.
+Loaders for datasets on disk are in :mod:`xfeedback_widgets.data.folders`; the arithmetic of pixels is
+in :mod:`xfeedback_widgets.data.pictures`; what a dataset tells by itself is in
+:mod:`xfeedback_widgets.data.wrapped`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +27,8 @@ from torch.utils.data import Dataset
 from xfeedback_widgets.data import pictures, wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
 UNKNOWN_LABEL = -1
@@ -92,41 +95,42 @@ class Batch:
 class ImageSet(Dataset[tuple[Tensor, int]]):
     """Any map-style dataset of (image, label), with stable ids, pictures, groups and masks.
 
-    Reading is lazy and safe from several threads at once. Labels, ids and class names are taken from what
-    the dataset tells without decoding images; otherwise the images are read once, when first needed.
+    Reading is lazy and safe from several threads at once. Labels, ids and class names are taken from
+    what the dataset tells without decoding images; otherwise the images are read once, when needed.
 
     Parameters
     ----------
     dataset
-        ``len(dataset)`` and ``dataset[i] -> (image, label)`` (further entries are ignored). The image is a
-        PIL image, a uint8 array ``[H, W]`` or ``[H, W, 3]``, or a tensor ``[C, H, W]``.
+        ``len(dataset)`` and ``dataset[i] -> (image, label)`` (further entries are ignored). The image
+        is a PIL image, a uint8 array ``[H, W]`` or ``[H, W, 3]``, or a tensor ``[C, H, W]``.
     ids
-        One string per image, all different. Default: the path relative to the dataset's root where it has
-        ``samples`` (torchvision's ``ImageFolder``), else the content hash; a repeated one gets ``#2``.
+        One string per image, all different. Default: the path relative to the dataset's root where it
+        has ``samples`` (torchvision's ``ImageFolder``), else the content hash, or ``unreadable-7`` for
+        the unreadable eighth image; a repeated id gets ``#2``.
     class_names
         Default: the dataset's ``classes``, else the numbers.
     groups
         One integer ≥ 0 per image, for worst-group accuracy.
     masks
-        Sequence, or callable of the position in `dataset`, giving a mask ``[H, W]`` (True = relevant) or
-        None. A mask covers the same field of view as the tensor fed to the model; its size is free.
+        Sequence, or callable of the position in `dataset`, giving a mask ``[H, W]`` (True = relevant)
+        or None. A mask covers the same field of view as the tensor fed to the model; its size is free.
     labels
         One integer per image, overriding the dataset's.
     transform
-        Picture (PIL, or the dataset's tensor) to float tensor ``[C, H, W]``; not random. None: tensors are
-        fed as they are, pictures become [0, 1].
+        Picture (PIL, or the dataset's tensor) to float tensor ``[C, H, W]``; not random. None: tensors
+        are fed as they are, pictures become [0, 1].
     picture
-        Callable of the position in `dataset` giving the PIL image or uint8 array a person is shown. Default:
-        the tensor with its normalisation undone, where the transform (or the dataset's own ``transform``)
-        tells it, so that map and picture cover the same field; otherwise what the dataset yields, a tensor
-        outside [0, 1] stretched for display only.
+        Callable of the position in `dataset` giving the PIL image or uint8 array a person is shown; it
+        must cover the tensor's field of view. Default: the tensor with its normalisation undone, where
+        `transform` or the dataset's own ``transform`` tells it, so that map and picture cover the same
+        field; otherwise what the dataset yields, a tensor outside [0, 1] stretched for display only.
     group_names
         Names of the groups; default: the numbers.
 
     Raises
     ------
     ValueError
-        Empty dataset, wrong lengths, repeated ids, labels outside the class names, a random transform.
+        Empty dataset, wrong lengths, repeated ids, labels without class name, a random transform.
     TypeError
         A dataset without length, or whose items are not (image, label).
 
@@ -163,6 +167,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             group_names=group_names,
         )
         self._positions: tuple[int, ...] = tuple(range(self._store.size))
+        self._ids: tuple[str, ...] | None = None
         self._by_id: dict[str, int] | None = None
 
     def __len__(self) -> int:
@@ -192,8 +197,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     @property
     def ids(self) -> tuple[str, ...]:
         """The name of every image, in order."""
-        ids = self._store.ids()
-        return tuple(ids[position] for position in self._positions)
+        if self._ids is None:
+            ids = self._store.ids()
+            self._ids = tuple(ids[position] for position in self._positions)
+        return self._ids
 
     def index(self, image_id: str) -> int:
         """Return the position of an image.
@@ -215,7 +222,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
     @property
     def labels(self) -> Tensor:
-        """int64 ``[N]``; -1 for an unreadable image in a dataset whose labels only reading tells."""
+        """int64 ``[N]``; -1 for unreadable images of a dataset whose labels only reading tells."""
         return self._store.labels()[list(self._positions)]
 
     @property
@@ -270,8 +277,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def content_hash(self, index: int) -> str:
         """Return 32 hexadecimal digits that name what image `index` shows; the result is kept.
 
-        BLAKE2b over the shape and bytes of the picture as the dataset yields it, before `transform`, so
-        that feedback stays valid for a model with another input size.
+        BLAKE2b over the shape and bytes of the picture as the dataset yields it, before `transform`,
+        so that feedback stays valid for a model with another input size.
         """
         return self._store.content_hash(self._position(index))
 
@@ -315,13 +322,23 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         )
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield the whole set in order, `batch_size` images at a time; batches left empty are left out."""
+        """Yield the whole set in order, `batch_size` images at a time, without empty batches.
+
+        Raises
+        ------
+        UnreadableImageError
+            Not a single image can be read: the first one is named.
+        """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        yielded = False
         for start in range(0, len(self), batch_size):
             batch = self.batch(range(start, min(start + batch_size, len(self))))
             if len(batch):
+                yielded = True
                 yield batch
+        if not yielded:
+            self[0]  # the fault of the first image is the fault of all: let it be seen
         self._warn_skipped(first=False)
 
     def subset(self, indices: Iterable[int] | Tensor) -> ImageSet:
@@ -342,7 +359,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
                 f"subset() was given index {wanted[repeated]} twice; an image id names one image"
             )
         view = object.__new__(type(self))
-        view._store, view._positions, view._by_id = self._store, positions, None  # noqa: SLF001
+        view._store, view._positions = self._store, positions
+        view._ids, view._by_id = None, None
         return view
 
     def _position(self, index: int) -> int:
@@ -378,8 +396,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         self._store.warned = count
         image_id, reason = next(iter(self.skipped.items()), ("", ""))
         warnings.warn(
-            f"{count} image(s) cannot be read and are left out so far, such as {image_id!r} ({reason}); "
-            "data.skipped names them all",
+            f"{count} image(s) cannot be read and are left out so far, such as {image_id!r} "
+            f"({reason}); data.skipped names them all",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -416,11 +434,10 @@ class _Store:
         own = own if callable(own) else None
         for step in (own, transform):
             pictures.check_deterministic(step)
-        self._normalization = pictures.find_normalization(transform) or pictures.find_normalization(
-            own
-        )
-        scaled = pictures.find_normalization(transform)
-        self._needs_rgb = scaled is not None and len(scaled.mean) == 3
+        last = pictures.find_normalization(transform)
+        self._own_normalization = pictures.find_normalization(own)
+        self._normalization = last or self._own_normalization
+        self._needs_rgb = last is not None and len(last.mean) == 3
 
         if masks is not None and not callable(masks):
             _check_length("masks", len(masks), self.size)
@@ -445,19 +462,16 @@ class _Store:
 
     def ids(self) -> tuple[str, ...]:
         if self._ids is None:
-            with self._guard():
-                if self._ids is None:
-                    self._ids = _distinct(self._hash_or_number(i) for i in range(self.size))
+            # without a lock: two threads at once do the work twice and find the same
+            self._ids = _distinct(self._hash_or_number(i) for i in range(self.size))
         return self._ids
 
     def labels(self) -> Tensor:
         if self._labels is None:
-            with self._guard():
-                if self._labels is None:
-                    read = [self._label_by_reading(i) for i in range(self.size)]
-                    labels = _integers("labels", read, self.size, unknown=True)
-                    self._finish_classes(labels)
-                    self._labels = labels
+            read = [self._label_by_reading(i) for i in range(self.size)]
+            labels = _integers("labels", read, self.size, unknown=True)
+            self._finish_classes(labels)
+            self._labels = labels
         return self._labels
 
     def class_names(self) -> tuple[str, ...]:
@@ -480,8 +494,8 @@ class _Store:
         known = int(labels[position])
         if self._check_labels and isinstance(label, (int, np.integer)) and int(label) != known:
             raise ValueError(
-                f"image {self.name(position)!r}: the dataset yields label {label}, its list of labels "
-                f"says {known}. Pass labels= to say which holds."
+                f"image {self.name(position)!r}: the dataset yields label {label}, its list of "
+                f"labels says {known}. Pass labels= to say which holds."
             )
         tensor = self._tensor(image, position)
         self.last_shape = tuple(tensor.shape)
@@ -524,7 +538,7 @@ class _Store:
     def _guard(self) -> threading.RLock:  # type: ignore[valid-type,unused-ignore]
         """Return the lock around the wrapped dataset, which need not be safe to share.
 
-        A forked data-loader worker may inherit the lock in a locked state, so each process has its own.
+        A forked data-loader worker may inherit the lock in a locked state: each process has its own.
         """
         if self._lock_owner != os.getpid():
             self._lock, self._lock_owner = threading.RLock(), os.getpid()
@@ -532,67 +546,53 @@ class _Store:
 
     def _fetch(self, position: int) -> tuple[Any, Any]:
         """Return (image, label) as the dataset yields them, the pixels of a PIL image loaded."""
-        try:
-            with self._guard():
-                item = self.dataset[position]
-                if isinstance(item, (tuple, list)) and len(item) >= 2:
-                    image, label = item[0], item[1]
-                elif not self._check_labels:  # labels were given: a dataset of bare images will do
-                    image, label = item, None
-                else:
-                    _refuse_item(item)
-                if isinstance(image, Image.Image):
-                    image.load()
-        except _NotPairsError:
-            raise
-        except Exception as error:
-            self._unreadable(position, error)
-        return image, label
+        with self._reading(position), self._guard():
+            item = self.dataset[position]
+            if isinstance(item, (tuple, list)) and len(item) >= 2:
+                image, label = item[0], item[1]
+            elif not self._check_labels:  # labels were given: a dataset of bare images will do
+                image, label = item, None
+            else:
+                _refuse_item(item)
+            return _loaded(image), label
 
     def _tensor(self, image: Any, position: int) -> Tensor:
         """Return the tensor fed to the model."""
-        try:
+        with self._reading(position):
             if self.transform is not None:
                 if not isinstance(image, Tensor):
                     image = pictures.to_pil(image, rgb=self._needs_rgb)
                 image = self.transform(image)
-            tensor = pictures.to_tensor(image)
-        except Exception as error:
-            self._unreadable(position, error)
-        if not torch.isfinite(tensor).all():
-            raise UnreadableImageError(self.name(position), "its tensor has NaN or infinite values")
-        return tensor
+            return pictures.to_tensor(image)
 
     def _rgb(self, image: Any, position: int) -> NDArray[np.uint8]:
-        try:
+        with self._reading(position):
             return pictures.to_rgb(image)
-        except Exception as error:
-            self._unreadable(position, error)
 
     def _source(self, position: int) -> NDArray[np.uint8]:
         """Return the picture before `transform`, which is what the content hash is taken of."""
         if self._picture is not None:
-            try:
-                with self._guard():
-                    image = self._picture(position)
-                    if isinstance(image, Image.Image):
-                        image.load()
-            except Exception as error:
-                self._unreadable(position, error)
-            return self._rgb(image, position)
-        image, _ = self._fetch(position)
+            with self._reading(position), self._guard():
+                image = _loaded(self._picture(position))
+        else:
+            image, _ = self._fetch(position)
         if not isinstance(image, Tensor):
             return self._rgb(image, position)
-        own = getattr(wrapped.base(self.dataset), "transform", None)
-        tensor = pictures.to_tensor(image)
-        if not torch.isfinite(tensor).all():
-            raise UnreadableImageError(self.name(position), "its tensor has NaN or infinite values")
-        return pictures.show(tensor, pictures.find_normalization(own))
+        with self._reading(position):
+            return pictures.show(pictures.to_tensor(image), self._own_normalization)
 
-    def _unreadable(self, position: int, error: Exception) -> NoReturn:
-        lines = str(error).strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__
-        raise UnreadableImageError(self.name(position), reason) from error
+    @contextmanager
+    def _reading(self, position: int) -> Iterator[None]:
+        """Turn whatever goes wrong while reading an image into an error that names the image."""
+        try:
+            yield
+        except (UnreadableImageError, _NotPairsError):
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines() or ["no message"]
+            raise UnreadableImageError(
+                self.name(position), f"{type(error).__name__}: {lines[0]}"
+            ) from error
 
     # -- what the constructor was given ------------------------------------------------------------
 
@@ -604,6 +604,11 @@ class _Store:
         _check_length("ids", len(names), self.size)
         if "" in names:
             raise ValueError(f"ids[{names.index('')}] is empty; every image needs a name")
+        for position, name in enumerate(names):
+            if name != name.encode("utf-8", "replace").decode():
+                raise ValueError(
+                    f"ids[{position}] is {name!r}, which is no Unicode text to be stored"
+                )
         seen: dict[str, int] = {}
         for position, name in enumerate(names):
             first = seen.setdefault(name, position)
@@ -647,9 +652,16 @@ class _NotPairsError(TypeError):
 
 def _refuse_item(item: object) -> NoReturn:
     raise _NotPairsError(
-        f"the dataset yields {type(item).__name__}, expected (image, label). Wrap it so that dataset[i] "
-        "returns a pair, or pass labels= for a dataset of bare images."
+        f"the dataset yields {type(item).__name__}, expected (image, label). Wrap it so that "
+        "dataset[i] returns a pair, or pass labels= for a dataset of bare images."
     )
+
+
+def _loaded(image: Any) -> Any:
+    """Return the image with its pixels read: PIL reads them late, and not safely from two threads."""
+    if isinstance(image, Image.Image):
+        image.load()
+    return image
 
 
 def _size(dataset: Any) -> int:
@@ -673,7 +685,7 @@ def _check_length(name: str, length: int, size: int) -> None:
 
 
 def _integers(name: str, values: Any, size: int, *, unknown: bool = False) -> Tensor:
-    """Return one integer ≥ 0 per image as int64 ``[N]``; -1 passes where it may stand for unknown."""
+    """Return one integer ≥ 0 per image as int64 ``[N]``; -1 passes where `unknown` says so."""
     _check_length(name, len(values), size)
     try:
         numbers = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))

@@ -1,13 +1,14 @@
 """Pixels and tensors: from what a dataset yields to what a model reads and what a person sees.
 
-Here live the conversions between PIL images, arrays and tensors (grey, palette, transparent and 16-bit
-pictures included), the search for the normalisation inside a transform, and the refusal of random
-transforms. Nothing here knows about ids, labels or files; that is :mod:`xfeedback_widgets.data.imageset`.
+Here live the conversions between PIL images, arrays and tensors (grey, palette, transparent and
+16-bit pictures included), the search for the normalisation inside a transform, and the refusal of
+random transforms. Nothing here knows about ids, labels or files: see
+:mod:`xfeedback_widgets.data.imageset`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ _TOLERANCE = 1e-4  # how far outside [0, 1] rounding may push a tensor that is a
 
 
 class Normalization(NamedTuple):
-    """Per-channel ``(x - mean) / std`` that a transform ends with; both are float32 ``[C, 1, 1]``."""
+    """The ``(x - mean) / std`` that a transform applies; both are float32 ``[C, 1, 1]``."""
 
     mean: Tensor
     std: Tensor
@@ -72,8 +73,8 @@ def find_normalization(transform: Callable[[Any], Any] | None) -> Normalization 
 def check_deterministic(transform: Callable[[Any], Any] | None) -> None:
     """Refuse a transform with a random step.
 
-    Maps, masks and answers belong to one fixed view of each image: were the view to change between two
-    readings, every answer would be about another picture.
+    Maps, masks and answers belong to one fixed view of each image: were the view to change between
+    two readings, every answer would be about another picture.
 
     Raises
     ------
@@ -84,8 +85,8 @@ def check_deterministic(transform: Callable[[Any], Any] | None) -> None:
         name = type(step).__name__
         if name.startswith("Random") or name in _RANDOM_STEPS:
             raise ValueError(
-                f"the transform has a random step, {name}: maps and answers belong to one fixed view of "
-                "each image. Pass a deterministic transform (resize, crop, normalise)."
+                f"the transform has a random step, {name}: maps and answers belong to one fixed "
+                "view of each image. Pass a deterministic transform (resize, crop, normalise)."
             )
 
 
@@ -113,7 +114,8 @@ def to_rgb(image: Image.Image | NDArray[Any]) -> NDArray[np.uint8]:
     if array.ndim == 3 and array.shape[2] in (3, 4):
         return np.ascontiguousarray(array[:, :, :3])
     raise TypeError(
-        f"an array of shape {list(array.shape)} is not a picture; expected [H, W], [H, W, 3] or [H, W, 4]"
+        f"an array of shape {list(array.shape)} is not a picture; "
+        "expected [H, W], [H, W, 3] or [H, W, 4]"
     )
 
 
@@ -131,13 +133,15 @@ def to_pil(image: Image.Image | NDArray[Any], *, rgb: bool = False) -> Image.Ima
 def to_tensor(image: Image.Image | NDArray[Any] | Tensor) -> Tensor:
     """Return an image as float32 ``[C, H, W]``.
 
-    PIL images and arrays become values in [0, 1] with one channel (grey) or three; uint8 tensors likewise;
-    float tensors keep their values; a tensor ``[H, W]`` gains a channel.
+    PIL images and arrays become values in [0, 1] with one channel (grey) or three; uint8 tensors
+    likewise; float tensors keep their values; a tensor ``[H, W]`` gains a channel.
 
     Raises
     ------
     TypeError
         Not an image, with what is accepted.
+    ValueError
+        NaN or infinite values.
     """
     if isinstance(image, Tensor):
         tensor = image.detach().unsqueeze(0) if image.ndim == 2 else image.detach()
@@ -146,8 +150,10 @@ def to_tensor(image: Image.Image | NDArray[Any] | Tensor) -> Tensor:
                 f"a tensor of shape {list(image.shape)} and {image.dtype} is not an image; "
                 "expected float [C, H, W]"
             )
-        scale = 255.0 if tensor.dtype == torch.uint8 else 1.0
-        return tensor.to("cpu", torch.float32) / scale if scale != 1.0 else tensor.float().cpu()
+        values = tensor.to("cpu", torch.float32)
+        if not torch.isfinite(values).all():
+            raise ValueError("its tensor has NaN or infinite values")
+        return values / 255.0 if tensor.dtype == torch.uint8 else values
     array = np.array(to_pil(image))
     planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(planes)).float() / 255.0
@@ -162,14 +168,14 @@ def is_picture(tensor: Tensor) -> bool:
 def show(tensor: Tensor, normalization: Normalization | None = None) -> NDArray[np.uint8]:
     """Turn a tensor fed to a model into the picture a person is shown.
 
-    A known normalisation is undone. Without one, a tensor in [0, 1] is shown as it is and any other is
-    stretched to [0, 1], for display only.
+    A known normalisation is undone. Without one, a tensor in [0, 1] is shown as it is and any other
+    is stretched to [0, 1], for display only.
 
     Parameters
     ----------
     tensor
-        Float ``[C, H, W]``. One channel is grey; of four the first three are shown; of any other number the
-        mean.
+        Float ``[C, H, W]``. One channel is grey; of four the first three are shown; of any other
+        number the mean.
     normalization
         What the transform did to the values.
 
@@ -184,10 +190,7 @@ def show(tensor: Tensor, normalization: Normalization | None = None) -> NDArray[
         low, high = torch.aminmax(tensor)
         tensor = (tensor - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
     channels = tensor.shape[0]
-    if channels in (3, 4):
-        planes = tensor[:3]
-    else:
-        planes = tensor.mean(0, keepdim=True).expand(3, -1, -1)
+    planes = tensor[:3] if channels in (3, 4) else tensor.mean(0, keepdim=True).expand(3, -1, -1)
     rounded = (planes.clamp(0, 1) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(rounded.permute(1, 2, 0).numpy())
 
@@ -214,6 +217,28 @@ def to_mask(mask: Any) -> Tensor:
     if tensor.ndim != 2 or tensor.numel() == 0:
         raise TypeError(f"a mask of shape {list(tensor.shape)} was given; expected [H, W]")
     return tensor > 0.5 if tensor.is_floating_point() else tensor != 0
+
+
+def transform_mask(mask: Image.Image, transform: Callable[[Any], Tensor]) -> Tensor:
+    """Send a mask through the transform of its picture, so that it covers the same field of view.
+
+    Parameters
+    ----------
+    mask
+        PIL image, bright where relevant, of the picture's proportions.
+    transform
+        What the picture goes through; its normalisation is undone.
+
+    Returns
+    -------
+    Tensor
+        bool ``[H, W]``.
+    """
+    values = to_tensor(transform(mask.convert("L").convert("RGB")))
+    normalization = find_normalization(transform)
+    if normalization is not None:
+        values = values * normalization.std + normalization.mean
+    return values.mean(0) > 0.5
 
 
 def _steps(transform: Any) -> Iterator[Any]:
@@ -253,9 +278,9 @@ def _plain(image: Image.Image) -> Image.Image:
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the array as uint8; 16 bits are scaled, wider numbers scaled by what they hold."""
     if array.dtype == np.uint8:
-        return array
+        return cast("NDArray[np.uint8]", array)
     if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
+        return np.where(array, 255, 0).astype(np.uint8)
     if array.dtype.kind not in "uif" or array.size == 0:
         raise TypeError(f"an array of {array.dtype} and shape {list(array.shape)} is not a picture")
     values = array.astype(np.float64)

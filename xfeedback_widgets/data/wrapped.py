@@ -1,8 +1,8 @@
 """What can be learned about a wrapped dataset without decoding a single image.
 
-Labels, paths, class names and the transform of torchvision's datasets, ``TensorDataset``, plain lists, and
-``Subset`` of any of them. Every function answers None where the dataset does not tell; reading the images
-is left to :mod:`xfeedback_widgets.data.imageset`.
+Labels, paths and class names of torchvision's datasets, ``TensorDataset``, plain lists, and ``Subset``
+of any of them. Every function answers None where the dataset does not tell; reading the images is left
+to :mod:`xfeedback_widgets.data.imageset`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def base(dataset: Any) -> Any:
 
 
 def known_labels(dataset: Any) -> list[Any] | None:
-    """Return the label of every image, target transform applied, or None where only reading tells."""
+    """Return the label of every image, target transform applied; None where only reading tells."""
     if isinstance(dataset, Subset):
         inner = known_labels(dataset.dataset)
         return None if inner is None else [inner[i] for i in dataset.indices]
@@ -45,7 +45,7 @@ def known_labels(dataset: Any) -> list[Any] | None:
 
 
 def known_paths(dataset: Any) -> list[str] | None:
-    """Return the path of every image relative to the dataset's root, with forward slashes, or None."""
+    """Return every image's path relative to the dataset's root, with forward slashes, or None."""
     if isinstance(dataset, Subset):
         inner = known_paths(dataset.dataset)
         return None if inner is None else [inner[i] for i in dataset.indices]
@@ -63,12 +63,14 @@ def known_classes(dataset: Any) -> tuple[str, ...] | None:
 
 
 def relative_path(path: str | PurePath, root: str | PurePath | None) -> str:
-    """Return `path` relative to `root` with forward slashes; unchanged where it lies elsewhere."""
-    if root is not None:
-        inside = os.path.relpath(path, root)
-        if inside.split(os.sep)[0] != os.pardir and not Path(inside).is_absolute():
-            return Path(inside).as_posix()
-    return Path(path).as_posix()
+    r"""Return `path` relative to `root` with forward slashes; whole where it lies elsewhere.
+
+    Bytes of a file name that are no text are written ``\xff``, so that every id can be stored.
+    """
+    inside = Path(path if root is None else os.path.relpath(path, root))
+    if inside.parts[:1] == (os.pardir,):
+        inside = Path(path)
+    return os.fsencode(inside.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _samples(dataset: Any) -> list[Any] | None:
