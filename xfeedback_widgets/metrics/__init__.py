@@ -1,0 +1,35 @@
+"""Did it help: accuracy by group, calibration, and whether attention lies on the relevant pixels.
+
+Functions over tensors, and :func:`evaluate`, which runs a model over an image set once and computes all
+that the set allows. Nothing here trains, plots or knows about feedback.
+"""
+
+from xfeedback_widgets.metrics.classification import (
+    accuracy,
+    expected_calibration_error,
+    group_accuracies,
+    mean_group_accuracy,
+    worst_group_accuracy,
+)
+from xfeedback_widgets.metrics.evaluation import evaluate
+from xfeedback_widgets.metrics.localization import (
+    attribution_overlap,
+    empty_maps,
+    energy_pointing_game,
+    iou,
+    pointing_game,
+)
+
+__all__ = [
+    "accuracy",
+    "attribution_overlap",
+    "empty_maps",
+    "energy_pointing_game",
+    "evaluate",
+    "expected_calibration_error",
+    "group_accuracies",
+    "iou",
+    "mean_group_accuracy",
+    "pointing_game",
+    "worst_group_accuracy",
+]

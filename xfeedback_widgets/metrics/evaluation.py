@@ -1,0 +1,120 @@
+"""Run a model over an image set once, and compute every metric the set allows.
+
+The metrics themselves are pure functions in the two modules beside this one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from xfeedback_widgets.metrics import classification, localization
+from xfeedback_widgets.saliency import base, is_empty
+from xfeedback_widgets.saliency import create as create_saliency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xfeedback_widgets.data import Batch, ImageSet
+
+
+def evaluate(
+    model: nn.Module,
+    data: ImageSet,
+    *,
+    batch_size: int = 64,
+    saliency: str | base.SaliencyMethod | type[base.SaliencyMethod] | None = None,
+) -> dict[str, float]:
+    """Measure a classifier on an image set, with one forward per batch.
+
+    The model runs where its parameters are, in evaluation mode and without a graph; every module is put
+    back into the mode it was in. Unreadable images are left out (see ``data.skipped``).
+
+    Parameters
+    ----------
+    model
+        Classifier giving logits ``[N, C]``.
+    data
+        What to measure on.
+    batch_size
+        Images per forward.
+    saliency
+        A method, its class, or its name such as ``"gradcam"``, to measure attention as well: maps of the
+        true class, so that the figures do not depend on what is predicted.
+
+    Returns
+    -------
+    dict
+        ``accuracy`` and ``ece`` (15 bins); with groups ``worst_group_accuracy`` and ``mean_group_accuracy``;
+        with `saliency` ``empty_maps``, the share of maps that are all zero; with masks as well
+        ``attribution_overlap`` (masks are relevant, so the overlap is taken with their complement) and
+        ``energy_pointing_game``, means over the images that have a mask and a map that is not empty, NaN
+        where there is none.
+
+    Raises
+    ------
+    UnreadableImageError
+        Not a single image can be read.
+    FloatingPointError
+        With `saliency`, where the model's activations are not finite.
+    """
+    method = None if saliency is None else create_saliency(saliency, model)
+    confidences, predictions, labels, indices = [], [], [], []
+    empty, overlap, energy = [], [], []
+    for batch in data.batches(batch_size):
+        if method is None:
+            logits = _logits(model, batch)
+        else:
+            logits, maps = method.logits_and_explain(batch.images, batch.labels)
+            empty.append(is_empty(maps).cpu())
+            for some, masks in _masked(maps.cpu(), batch, data):
+                overlap.append(localization.overlap_each(some, ~masks))
+                energy.append(localization.energy_each(some, masks))
+        confidence, prediction = logits.float().softmax(1).max(1)
+        confidences.append(confidence.cpu())
+        predictions.append(prediction.cpu())
+        labels.append(batch.labels)
+        indices.append(batch.indices)
+
+    predicted, true = torch.cat(predictions), torch.cat(labels)
+    right = classification.correct(predicted, true)
+    metrics = {
+        "accuracy": classification.accuracy(predicted, true),
+        "ece": classification.calibration_error(torch.cat(confidences), right, bins=15),
+    }
+    if data.groups is not None:
+        groups = data.groups[torch.cat(indices)]
+        metrics["worst_group_accuracy"] = classification.worst_group_accuracy(
+            predicted, true, groups
+        )
+        metrics["mean_group_accuracy"] = classification.mean_group_accuracy(predicted, true, groups)
+    if method is not None:
+        metrics["empty_maps"] = float(torch.cat(empty).double().mean())
+        if data.has_masks:
+            metrics["attribution_overlap"] = _mean(overlap)
+            metrics["energy_pointing_game"] = _mean(energy)
+    return metrics
+
+
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
+    with torch.no_grad(), base.evaluating(model):
+        return base.logits_of(model(base.prepared(batch.images, model)))
+
+
+def _masked(maps: Tensor, batch: Batch, data: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (maps ``[n, h, w]``, masks ``[n, H, W]``) of the images that have one, by size of mask."""
+    by_size: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+    if data.has_masks:
+        for row, index in enumerate(batch.indices.tolist()):
+            mask = data.mask(index)
+            if mask is not None:
+                by_size.setdefault(mask.shape, []).append((row, mask))
+    for found in by_size.values():
+        rows, masks = zip(*found, strict=True)
+        yield maps[list(rows)], torch.stack(masks)
+
+
+def _mean(values: list[Tensor]) -> float:
+    return float(torch.cat(values).double().nanmean()) if values else float("nan")
