@@ -205,7 +205,7 @@ class CrayonAttention(Correction):
     ) -> list[Tensor]:
         """``float32 [h, w]`` for each verdict in order, each at the size it was stored or computed."""
         maps = {
-            position: torch.as_tensor(verdict.map, dtype=torch.float32, device=device)
+            position: torch.tensor(verdict.map.astype("float32"), device=device)
             for position, verdict in verdicts.items()
             if verdict.map is not None
         }

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from xfeedback_widgets import metrics
-from xfeedback_widgets.saliency import GradCAM, NoSpatialLayerError
+from xfeedback_widgets.saliency import NoSpatialLayerError, create
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,7 +224,7 @@ def iterate(
         correction = copy.copy(correction)
         model.eval()
         correction.prepare(model, data, feedback)
-        yield Epoch(0, settings.epochs, _validate(model, validation))
+        yield Epoch(0, settings.epochs, _validate(model, validation, correction.saliency))
 
         optimizer = (
             settings.optimizer(parameters)
@@ -254,7 +254,9 @@ def iterate(
             if seen == 0:
                 raise ValueError(f"none of the {len(data)} training images could be read")
             measured = {"train_loss": loss_sum / steps, "train_accuracy": correct / seen}
-            yield Epoch(epoch, settings.epochs, measured | _validate(model, validation))
+            yield Epoch(
+                epoch, settings.epochs, measured | _validate(model, validation, correction.saliency)
+            )
 
 
 class _Stepper:
@@ -379,9 +381,9 @@ def _split(batch: Batch, size: int) -> list[Batch]:
     return [
         dataclasses.replace(batch, images=images, labels=labels, indices=indices)
         for images, labels, indices in zip(
-            batch.images.split(size),
-            batch.labels.split(size),
-            batch.indices.split(size),
+            torch.split(batch.images, size),
+            torch.split(batch.labels, size),
+            torch.split(batch.indices, size),
             strict=True,
         )
     ]
@@ -409,11 +411,12 @@ def _is_stochastic(model: nn.Module) -> bool:
     )
 
 
-def _validate(model: nn.Module, validation: ImageSet | None) -> dict[str, float]:
+def _validate(model: nn.Module, validation: ImageSet | None, saliency: str) -> dict[str, float]:
+    """Metrics on the validation set, of the maps as well where the model has any."""
     if validation is None:
         return {}
     try:
-        saliency = GradCAM(model)
+        method = create(saliency, model)
     except NoSpatialLayerError:
         return metrics.evaluate(model, validation)
-    return metrics.evaluate(model, validation, saliency=saliency)
+    return metrics.evaluate(model, validation, saliency=method)

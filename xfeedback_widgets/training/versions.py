@@ -77,8 +77,8 @@ class VersionStore:
     directory
         The session directory; created where it does not exist.
     keep
-        How many versions to keep besides version 0 and the live one; older ones are deleted when a
-        new one is written. None keeps all.
+        How many versions to keep besides version 0 and the live one; the oldest are deleted
+        when another becomes current. None keeps all.
 
     Attributes
     ----------
@@ -175,17 +175,17 @@ class VersionStore:
             _sync_directory(scratch)
             scratch.rename(self._path(number))
             _sync_directory(self._root)
-            self._prune()
         return version
 
     def point_to(self, number: int) -> None:
-        """Make a version the current one."""
+        """Make a version the current one; beyond ``keep``, the oldest others are then deleted."""
         pointer = _pointer(self.get(number))
         with self._locked():
             scratch = self.directory / f".{_POINTER}-{os.getpid()}"
             _write_durably(scratch, pointer)
             scratch.replace(self.directory / _POINTER)
             _sync_directory(self.directory)
+            self._prune(number)
 
     def current(self) -> tuple[Version, dict[str, torch.Tensor]] | None:
         """Return the current version and its weights, or None in an empty directory.
@@ -213,7 +213,7 @@ class VersionStore:
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            if self._numbers():
+            if len(self._numbers()) > 1:  # one: the process ended before the very first pointer
                 self._damaged(f"{path} is missing")
             return None
         for version in self:
@@ -233,13 +233,10 @@ class VersionStore:
     def _path(self, number: int) -> Path:
         return self._root / f"{number:06d}"
 
-    def _prune(self) -> None:
+    def _prune(self, current: int) -> None:
         if self.keep is None:
             return
-        pointed = None
-        with contextlib.suppress(ValueError):
-            pointed = self._pointed()
-        removable = [n for n in self._numbers() if n not in (0, pointed)]
+        removable = [number for number in self._numbers() if number not in (0, current)]
         for number in removable[: max(0, len(removable) - self.keep)]:
             shutil.rmtree(self._path(number), ignore_errors=True)
 

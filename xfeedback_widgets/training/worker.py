@@ -20,7 +20,6 @@ import torch
 
 from xfeedback_widgets.training.live import load_in_place
 from xfeedback_widgets.training.loop import Epoch, Settings, Step, iterate
-from xfeedback_widgets.training.versions import Version, VersionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from xfeedback_widgets.feedback import Feedback
     from xfeedback_widgets.training.guard import Guard
     from xfeedback_widgets.training.live import LiveModel
+    from xfeedback_widgets.training.versions import Version, VersionStore
 
 #: What listeners are told.
 TrainingEvent = Literal["progress", "published", "error"]
