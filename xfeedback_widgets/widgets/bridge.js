@@ -1,0 +1,149 @@
+// What ipywidgets cannot do for itself, inside the page: hot-keys, focus, names for screen readers,
+// hiding the map while a key is held, and the size of the page. It acts only inside the container
+// (class "xf-root") it was placed in. Pointer and ink capture for drawing belong here too.
+
+const TEXT = "input:not([type=checkbox]):not([type=radio]):not([type=button]), textarea, select, [contenteditable=true]";
+const CONTROL = `${TEXT}, input, button, summary, [role=slider], [role=tab]`;
+const SWALLOWED = ["mousemove", "mousedown", "mouseup", "mouseout", "wheel", "touchstart", "touchmove", "touchend"];
+
+const printable = (event) => event.key.length === 1;
+const modified = (event) => event.ctrlKey || event.metaKey || event.altKey;
+const nameOf = (event) => {
+  const letter = event.key.toLowerCase() !== event.key.toUpperCase() && printable(event);
+  const key = event.key === " " ? "space" : event.key.toLowerCase();
+  return event.shiftKey && (letter || !printable(event)) ? `shift+${key}` : key;
+};
+const now = () => performance.timeOrigin + performance.now();
+
+function attach(model, root, cleanup) {
+  const listen = (target, type, handler, options) => {
+    target.addEventListener(type, handler, options);
+    cleanup.push(() => target.removeEventListener(type, handler, options));
+  };
+  const inside = (node) => node instanceof Node && root.contains(node);
+  const peek = (on) => root.classList.toggle("xf-peeking", on);
+
+  // keys: on window, in the capture phase, so that neither the notebook nor a canvas sees them first
+  listen(window, "keydown", (event) => {
+    if (!inside(event.target)) return;
+    if (event.key === "Tab") {
+      if (event.target.tagName === "CANVAS") event.stopPropagation(); // ipycanvas would keep the focus
+      return;
+    }
+    // Ctrl, Alt and Meta shortcuts and Shift+Enter stay the notebook's; all other keys stay here
+    const ours = !modified(event) && !(event.key === "Enter" && event.shiftKey);
+    root.toggleAttribute("data-lm-suppress-shortcuts", ours);
+    if (!ours) return;
+    const typing = event.target.closest(TEXT);
+    const native = typing || (event.target.closest(CONTROL) && !(printable(event) && event.key !== " "));
+    if (native) return;
+    const name = nameOf(event);
+    if (name === model.get("peek_key")) {
+      peek(true);
+    } else if (model.get("keys").includes(name)) {
+      if (!event.repeat || model.get("repeating_keys").includes(name))
+        model.send({ kind: "key", key: name, time: now() });
+    } else if (!printable(event)) {
+      return;
+    }
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, true);
+  listen(window, "keyup", (event) => {
+    if (nameOf(event).replace("shift+", "") === model.get("peek_key")) peek(false);
+  }, true);
+  listen(window, "blur", () => peek(false));
+  listen(root, "keydown", (event) => {
+    if (root.hasAttribute("data-lm-suppress-shortcuts") && event.key !== "Tab") event.stopPropagation();
+  });
+
+  // focus: a mouse click on a button leaves the focus on the container, where every key works;
+  // when the focused button is disabled or hidden, the focus does not fall out of the widget
+  let held = false;
+  root.tabIndex = 0;
+  listen(root, "focusin", () => { held = true; });
+  listen(root, "focusout", (event) => { if (event.relatedTarget && !inside(event.relatedTarget)) held = false; });
+  listen(window, "pointerdown", (event) => { if (!inside(event.target)) held = false; }, true);
+  listen(root, "click", (event) => {
+    const control = event.target.closest(CONTROL);
+    const byMouse = event.detail > 0;
+    if (byMouse && (!control || control.tagName === "BUTTON")) root.focus({ preventScroll: true });
+  });
+
+  // canvases: no messages for mere mouse movement, and the wheel scrolls the page
+  for (const type of SWALLOWED)
+    listen(root, type, (event) => {
+      if (event.target.tagName === "CANVAS") event.stopPropagation();
+    }, { capture: true, passive: true });
+  listen(root, "click", (event) => {
+    const stage = event.target.closest(".xf-clickable");
+    if (!stage) return;
+    const box = stage.getBoundingClientRect();
+    model.send({
+      kind: "click", time: now(), count: event.detail,
+      x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height,
+    });
+  });
+
+  // names for screen readers: ipywidgets has no aria attributes, so they are put on by selector
+  const describe = () => {
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", model.get("label"));
+    root.setAttribute("aria-keyshortcuts", model.get("keys").join(" "));
+    for (const [selector, name] of Object.entries(model.get("names")))
+      for (const node of root.querySelectorAll(selector)) node.setAttribute("aria-label", name);
+    for (const canvas of root.querySelectorAll("canvas")) canvas.tabIndex = -1;
+    for (const canvas of root.querySelectorAll("canvas.xf-picture")) canvas.setAttribute("role", "img");
+    for (const canvas of root.querySelectorAll("canvas.xf-overlay")) canvas.setAttribute("aria-hidden", "true");
+  };
+  let pending = 0;
+  const observer = new MutationObserver(() => {
+    if (held && document.activeElement === document.body) root.focus({ preventScroll: true });
+    clearTimeout(pending);
+    pending = setTimeout(describe, 50);
+  });
+  const watched = { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled", "style"] };
+  observer.observe(root, watched);
+  cleanup.push(() => { observer.disconnect(); clearTimeout(pending); });
+  model.on("change:names", describe);
+  cleanup.push(() => model.off("change:names", describe));
+  describe();
+
+  // size: layout is decided in Python from the width that is really there
+  let last = "";
+  let timer = 0;
+  const measure = () => {
+    const size = { kind: "size", width: Math.round(root.clientWidth), ratio: window.devicePixelRatio || 1 };
+    if (size.width > 0 && JSON.stringify(size) !== last) {
+      last = JSON.stringify(size);
+      model.send(size);
+    }
+  };
+  const resized = new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(measure, 100); });
+  resized.observe(root);
+  cleanup.push(() => { resized.disconnect(); clearTimeout(timer); });
+  measure();
+}
+
+export default {
+  render({ model, el }) {
+    const cleanup = [];
+    const live = document.createElement("div");
+    live.className = "xf-live";
+    live.setAttribute("role", "status");
+    live.setAttribute("aria-live", "polite");
+    el.appendChild(live);
+    const announce = () => { live.textContent = model.get("announcement"); };
+    model.on("change:announcement", announce);
+    cleanup.push(() => model.off("change:announcement", announce));
+    // the view is made before it is put into the page: wait for the container
+    const seek = setInterval(() => {
+      const root = el.closest(".xf-root");
+      if (!root) return;
+      clearInterval(seek);
+      attach(model, root, cleanup);
+    }, 20);
+    cleanup.push(() => clearInterval(seek));
+    return () => { for (const undo of cleanup) undo(); };
+  },
+};

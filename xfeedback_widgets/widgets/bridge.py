@@ -1,0 +1,68 @@
+"""The bridge into the page: keys, focus, names for screen readers, page size (`bridge.js`).
+
+An invisible anywidget that acts on the container it is placed in. It tells Python which declared key
+was pressed and how wide the page is; it knows nothing about images or answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HERE = Path(__file__).parent
+
+
+class Bridge(anywidget.AnyWidget):
+    """Reports what the page knows and ipywidgets does not.
+
+    In Google Colab, anywidget switches the custom widget manager on when this is made.
+
+    Parameters
+    ----------
+    label : str
+        Name of the container for screen readers.
+    on_key : callable
+        ``on_key(name)`` with a declared key: ``"a"``, ``"shift+a"``, ``"arrowleft"``, ``"space"``.
+    on_click : callable
+        ``on_click(x, y, count)``: a click on an element of class ``xf-clickable``, at a relative
+        position in [0, 1]; `count` is 2 for the second click of a double click.
+    on_size : callable
+        ``on_size(width, ratio)``: the container's width in CSS pixels, device pixels per CSS pixel.
+    """
+
+    _esm = _HERE / "bridge.js"
+    _css = _HERE / "bridge.css"
+
+    label = traitlets.Unicode().tag(sync=True)
+    keys = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    repeating_keys = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    peek_key = traitlets.Unicode().tag(sync=True)
+    names = traitlets.Dict().tag(sync=True)
+    announcement = traitlets.Unicode().tag(sync=True)
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        on_key: Callable[[str], None],
+        on_click: Callable[[float, float, int], None],
+        on_size: Callable[[int, float], None],
+    ) -> None:
+        super().__init__(label=label)
+        self._on_key, self._on_click, self._on_size = on_key, on_click, on_size
+        self.on_msg(self._receive)
+
+    def _receive(self, _: Any, content: dict[str, Any], __: Any) -> None:
+        kind = content.get("kind")
+        if kind == "key" and content["key"] in self.keys:
+            self._on_key(content["key"])
+        elif kind == "click":
+            self._on_click(float(content["x"]), float(content["y"]), int(content["count"]))
+        elif kind == "size":
+            self._on_size(int(content["width"]), float(content["ratio"]))

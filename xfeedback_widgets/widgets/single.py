@@ -1,0 +1,130 @@
+"""One image: picture, map, and what there is to know about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ipywidgets
+
+from xfeedback_widgets.widgets import layout
+from xfeedback_widgets.widgets.stage import Stage
+from xfeedback_widgets.widgets.stepper import describe
+from xfeedback_widgets.widgets.text import error_html, escape, percent, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from xfeedback_widgets.feedback import Verdict
+    from xfeedback_widgets.widgets.explainer import Explained, Picture
+
+SIZE = 384
+_TOP = 3
+ANSWERED = {"accept": "✓ accepted", "reject": "✕ rejected", "unsure": "? unsure"}
+
+
+class SingleView(ipywidgets.HBox):
+    """A large picture with its map beside the facts.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+    on_ready : callable
+        See :class:`~.stage.Stage`.
+    """
+
+    def __init__(self, class_names: Sequence[str], on_ready: Callable[[], None]) -> None:
+        self._names = class_names
+        self.stage = Stage(SIZE, SIZE, on_ready)
+        self.facts = ipywidgets.HTML()
+        self.facts.add_class("xf-facts")
+        self.facts.add_class("xf-column")
+        super().__init__([self.stage, self.facts])
+        self.add_class("xf-columns")
+        self.add_class("xf-single")
+
+    def paint(
+        self,
+        image_id: str,
+        *,
+        picture: Picture | None,
+        item: Explained | None,
+        votes: Sequence[Verdict],
+        failure: Exception | None,
+        look: layout.Look,
+        box: int,
+        ratio: float,
+    ) -> None:
+        """Show one image (for the UI pump); what is None is still on its way."""
+        if picture is None:
+            self.stage.clear()
+        else:
+            layout.show(self.stage, picture, item, look, box=box, ratio=ratio)
+        heading = f'<strong title="{escape(image_id)}">Image {escape(shorten(image_id))}</strong>'
+        if failure is not None:
+            body = error_html("This image cannot be shown; Skip goes on.", failure)
+        elif item is None:
+            body = '<p class="xf-muted">Computing the map …</p>'
+        else:
+            body = self._facts(item)
+        self.facts.value = f"{heading}{body}{_answers(votes)}"
+
+    def paint_end(self, text: str) -> None:
+        """Show that there is nothing more to look at (for the UI pump)."""
+        self.stage.clear()
+        self.facts.value = f"<p><strong>{escape(text)}</strong></p>"
+
+    def describe(self, item: Explained) -> str:
+        """Return the image in a sentence, for screen readers."""
+        return (
+            f"Image {shorten(item.image_id)}, true class {self._names[item.label]}, predicted "
+            f"{self._names[item.predicted]}, {percent(item.confidence)}"
+        )
+
+    def _name(self, index: int) -> str:
+        name = self._names[index]
+        return f'<span title="{escape(name)}">{escape(shorten(name))}</span>'
+
+    def _facts(self, item: Explained) -> str:
+        right = item.predicted == item.label
+        badge = f'<span class="xf-badge">{"✓ right" if right else "✕ wrong"}</span>'
+        view = item.view
+        rows = [
+            ("True class", f"<strong>{self._name(item.label)}</strong>"),
+            (
+                "Predicted",
+                f"<strong>{self._name(item.predicted)}</strong> {percent(item.confidence)} {badge}",
+            ),
+            (
+                "Map",
+                f"{escape(view.method)} for {self._name(item.target)}, {describe(view.version)}",
+            ),
+        ]
+        table = "".join(
+            f'<tr><td class="xf-muted">{name}</td><td>{value}</td></tr>' for name, value in rows
+        )
+        empty = (
+            '<p class="xf-badge">No attention: nothing in this picture speaks for the class.</p>'
+            if item.empty
+            else ""
+        )
+        return f"<table>{table}</table>{empty}{self._bars(item)}"
+
+    def _bars(self, item: Explained) -> str:
+        best = item.probabilities.argsort()[::-1][:_TOP]
+        rows = "".join(
+            f"<tr><td>{self._name(int(index))}</td>"
+            f'<td style="width:50%"><span class="xf-bar" '
+            f'style="width:{100 * float(item.probabilities[index]):.1f}%"></span></td>'
+            f"<td>{percent(float(item.probabilities[index]))}</td></tr>"
+            for index in best
+        )
+        return f'<table aria-label="Most probable classes">{rows}</table>'
+
+
+def _answers(votes: Sequence[Verdict]) -> str:
+    given = "".join(
+        f'<li><span class="xf-badge">{ANSWERED[vote.answer]}</span> '
+        f"by {escape(shorten(vote.annotator or 'unknown'))}</li>"
+        for vote in votes
+    )
+    return f'<ul style="margin:6px 0;padding-left:18px">{given}</ul>' if given else ""

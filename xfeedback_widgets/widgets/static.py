@@ -1,0 +1,104 @@
+"""A picture of the widget for readers without a kernel: pictures, maps and answers in one PNG.
+
+Canvases are never part of a saved notebook. This page is stored beside the live widget, and is what
+nbconvert, nbviewer and JupyterLab without a kernel show.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from xfeedback_widgets.widgets import colors, layout
+from xfeedback_widgets.widgets.single import ANSWERED
+from xfeedback_widgets.widgets.text import percent, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from xfeedback_widgets.widgets.explainer import Explained, Picture
+
+COUNT = 6
+_TILE, _GAP, _LINE = 176, 14, 18
+
+
+def page(
+    title: str,
+    image_ids: Sequence[str],
+    *,
+    pictures: Mapping[str, Picture],
+    items: Mapping[str, Explained],
+    answers: Mapping[str, str],
+    class_names: Sequence[str],
+    look: layout.Look,
+) -> bytes:
+    """Draw some images with map, classes and answer.
+
+    Parameters
+    ----------
+    title : str
+        First line, plain text.
+    image_ids : sequence of str
+        What to show, at most :data:`COUNT`; what has no picture yet is left out.
+    pictures, items, answers : mapping by image id
+    class_names : sequence of str
+    look : Look
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    shown = [image_id for image_id in image_ids if image_id in pictures][:COUNT]
+    columns = max(1, min(3, len(shown)))
+    rows = -(-len(shown) // columns)
+    height = 2 * _GAP + _LINE + rows * (_TILE + 3 * _LINE + _GAP)
+    width = max(columns * (_TILE + _GAP) + _GAP, 420)
+    sheet = Image.new("RGB", (width, height), "#ffffff")
+    draw, font = ImageDraw.Draw(sheet), _font()
+    draw.text((_GAP, _GAP), title, fill="#1f2328", font=font)
+    for index, image_id in enumerate(shown):
+        row, column = divmod(index, columns)
+        x = _GAP + column * (_TILE + _GAP)
+        y = 2 * _GAP + _LINE + row * (_TILE + 3 * _LINE + _GAP)
+        item = items.get(image_id)
+        tile = _tile(pictures[image_id], item, look)
+        sheet.paste(tile, (x + (_TILE - tile.width) // 2, y + (_TILE - tile.height) // 2))
+        for number, text in enumerate(_lines(image_id, item, answers.get(image_id), class_names)):
+            draw.text((x, y + _TILE + 2 + number * _LINE), text, fill="#1f2328", font=font)
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _tile(picture: Picture, item: Explained | None, look: layout.Look) -> Image.Image:
+    size = layout.fit(*picture.size, _TILE, _TILE)
+    enlarged = size[0] >= layout.PIXELATE_FROM * picture.size[0]
+    how = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
+    tile = Image.fromarray(picture.pixels).resize(size, how).convert("RGBA")
+    if item is not None:
+        overlay = colors.colorize(colors.resize(item.saliency, size[1], size[0]), look.colormap)
+        overlay[..., 3] = np.round(overlay[..., 3] * look.opacity).astype(np.uint8)
+        tile.alpha_composite(Image.fromarray(overlay))
+    return tile.convert("RGB")
+
+
+def _lines(
+    image_id: str, item: Explained | None, answer: str | None, class_names: Sequence[str]
+) -> list[str]:
+    lines = [shorten(image_id, 26)]
+    if item is not None:
+        true, predicted = (shorten(class_names[i], 10) for i in (item.label, item.predicted))
+        lines.append(f"{true}, seen as {predicted} {percent(item.confidence)}")
+    lines.append(ANSWERED.get(answer or "", "not answered"))
+    return lines
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    from matplotlib import font_manager
+
+    # ships with matplotlib, and has the signs; Pillow's own font has Latin letters only
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 12)

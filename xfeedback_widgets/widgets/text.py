@@ -1,0 +1,67 @@
+"""Text for the screen: everything that comes from data is escaped here before it becomes HTML.
+
+Class names, file names and annotators are other people's strings; they may hold ``<b>``, quotes or
+emoji, and must be shown as they are.
+"""
+
+from __future__ import annotations
+
+import html
+import traceback
+
+
+def escape(value: object) -> str:
+    """Return `value` as text that is safe inside HTML elements and attributes."""
+    return html.escape(str(value), quote=True)
+
+
+def shorten(value: object, length: int = 40) -> str:
+    """Return `value` as plain text of at most `length` characters, the middle replaced by an ellipsis."""
+    text = str(value)
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def percent(value: float) -> str:
+    """Return a probability as text: ``0.914`` is "91 %"; no certainty is invented by rounding."""
+    if 0.995 <= value < 1.0:
+        return "> 99 %"
+    if 0.0 < value < 0.005:
+        return "< 1 %"
+    return f"{100 * value:.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people: "8 s", "2 min 5 s", "1 h 10 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def error_html(message: str, error: BaseException | str | None = None) -> str:
+    """Return an error as HTML: one readable line, the traceback behind a disclosure.
+
+    Parameters
+    ----------
+    message : str
+        What was being done, as plain text.
+    error : exception or str or None
+        The exception, or a traceback that was already formatted.
+    """
+    if error is None:
+        return f'<div class="xf-error"><strong>{escape(message)}</strong></div>'
+    if isinstance(error, str):
+        lines = error.strip().splitlines()
+        summary, details = lines[-1] if lines else "", error
+    else:
+        summary = f"{type(error).__name__}: {error}"
+        details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return (
+        f'<div class="xf-error"><strong>{escape(message)}</strong> {escape(summary)}'
+        f"<details><summary>Details</summary><pre>{escape(details)}</pre></details></div>"
+    )
