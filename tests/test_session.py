@@ -1,0 +1,323 @@
+"""A session: answers are durable, training is in the background, publication is in place."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import xfeedback_widgets as xf
+from xfeedback_widgets.corrections import Correction, Losses
+from xfeedback_widgets.data import ImageSet
+from xfeedback_widgets.feedback import ContentMismatchError
+from xfeedback_widgets.session import judged_map
+
+FAST = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16}
+
+
+@pytest.fixture
+def session(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path / "run", annotator="me", **FAST) as session:
+        yield session
+
+
+class Slow(Correction):
+    """Cross-entropy whose steps take as long as the test wants."""
+
+    name = "slow"
+
+    def __init__(self, seconds: float = 0.02) -> None:
+        self.seconds = seconds
+
+    def loss(self, model, batch):
+        time.sleep(self.seconds)
+        total = nn.functional.cross_entropy(model(batch.images), batch.labels)
+        return Losses(total)
+
+
+class Broken(Correction):
+    name = "broken"
+
+    def loss(self, model, batch):
+        raise ZeroDivisionError("nobody expects <b>this</b>")
+
+
+def test_the_loop_closes(session, digits):
+    parameters = [id(p) for p in session.model.parameters()]
+    before = {name: t.clone() for name, t in session.model.state_dict().items()}
+    answers = xf.simulate.Annotator(digits).answer(session, digits.ids[:30])
+    assert set(answers.values()) <= {"accept", "reject", "unsure"}
+    assert session.answers_since_training == 30
+    session.train()
+    assert session.wait(60).state == "done"
+    assert session.version == 1
+    assert session.answers_since_training == 0
+    after = session.model.state_dict()
+    assert [id(p) for p in session.model.parameters()] == parameters
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+    session.rollback(0)
+    assert all(torch.equal(before[name], t) for name, t in session.model.state_dict().items())
+    assert session.answers_since_training == 30
+
+
+def test_what_an_answer_does_not_say_is_filled_in(session, digits):
+    stored = session.record(xf.Verdict("digit-3", "reject"))
+    assert (stored.annotator, stored.version) == ("me", 0)
+    assert stored.content_hash == digits.content_hash(3)
+    assert abs(stored.time - time.time()) < 5
+    assert session.feedback.verdicts["digit-3"] == stored
+
+
+def test_undo_and_redo(session):
+    session.record(xf.Verdict("digit-3", "reject"))
+    session.record(xf.Verdict("digit-4", "accept"))
+    assert session.undo().image_id == "digit-4"
+    assert list(session.feedback.verdicts) == ["digit-3"]
+    assert session.can_redo
+    assert session.redo().image_id == "digit-4"
+    assert not session.can_redo
+    assert len(session.feedback) == 2
+
+
+def test_unknown_and_changed_images_are_refused(session, digits):
+    with pytest.raises(KeyError, match="digit-333"):
+        session.record(xf.Verdict("digit-333", "accept"))
+    with pytest.raises(ContentMismatchError, match=f"{'0' * 32}.*{digits.content_hash(3)}"):
+        session.record(xf.Verdict("digit-3", "accept", content_hash="0" * 32))
+    assert len(session.feedback) == 0
+
+
+def test_resumes_where_it_stopped(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        session.record(xf.Verdict("digit-3", "reject"))
+        session.train()
+        session.wait(60)
+        session.record(xf.Verdict("digit-4", "accept"))
+        trained = {name: t.clone() for name, t in session.model.state_dict().items()}
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        assert session.version == 1
+        assert all(torch.equal(trained[n], t) for n, t in session.model.state_dict().items())
+        assert list(session.feedback.verdicts) == ["digit-3", "digit-4"]
+        assert session.answers_since_training == 1
+        assert session.undo().image_id == "digit-4"
+        assert session.damage == []
+
+
+def test_another_model_is_refused_and_untouched(tmp_path, make_model, digits):
+    xf.Session(make_model(), digits, tmp_path).close()
+    other = nn.Sequential(
+        nn.Conv2d(1, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)
+    )
+    before = {name: t.clone() for name, t in other.state_dict().items()}
+    with pytest.raises(ValueError, match="these weights belong to another model"):
+        xf.Session(other, digits, tmp_path)
+    assert all(torch.equal(before[name], t) for name, t in other.state_dict().items())
+
+
+def test_other_images_under_the_same_ids_are_refused(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path) as session:
+        session.record(xf.Verdict("digit-3", "accept"))
+    others = ImageSet(
+        [(torch.rand(1, 8, 8), 0) for _ in range(120)],
+        ids=digits.ids,
+        class_names=digits.class_names,
+    )
+    with pytest.raises(ContentMismatchError, match="digit-3"):
+        xf.Session(make_model(), others, tmp_path)
+
+
+def test_explains_any_version(session, digits):
+    ids = digits.ids[:5]
+    before = session.explain(ids)
+    assert before.version == 0
+    assert before.maps.shape == (5, 8, 8)
+    assert before.method == "centred_gradcam"
+    assert before.maps.max() <= 1
+    torch.testing.assert_close(before.probabilities.sum(1), torch.ones(5))
+    session.train(lr=0.05)
+    session.wait(60)
+    now = session.explain(ids)
+    assert now.version == 1
+    assert not torch.equal(now.maps, before.maps)
+    then = session.explain(ids, version=0)
+    assert then.version == 0
+    torch.testing.assert_close(then.maps, before.maps)
+    torch.testing.assert_close(session.explain(ids).maps, now.maps)
+    assert session.explain(ids, target=2).targets.tolist() == [2] * 5
+    predicted = session.explain(ids, target="predicted")
+    assert predicted.targets.tolist() == predicted.probabilities.argmax(1).tolist()
+
+
+def test_predictions_are_cached_per_version(session, digits):
+    probabilities, version = session.predictions()
+    assert probabilities.shape == (120, 3)
+    assert version == 0
+    assert session.predictions()[0] is probabilities
+    expected = session.explain(digits.ids[:9]).probabilities
+    torch.testing.assert_close(probabilities[:9], expected)
+
+
+def test_trains_by_itself_every_k_answers(tmp_path, make_model, digits):
+    published = threading.Event()
+    with xf.Session(make_model(), digits, tmp_path, train_every=3, **FAST) as session:
+        session.subscribe(lambda event, _: published.set() if event == "published" else None)
+        session.record(xf.Verdict("digit-0", "accept"))
+        session.record(xf.Verdict("digit-1", "accept"))
+        assert not session.progress.active
+        session.record(xf.Verdict("digit-2", "accept"))
+        assert published.wait(60)
+        session.wait(60)
+        assert session.versions[-1].answers == 3
+
+
+def test_pause_resume_and_stop(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path, Slow(), epochs=50) as session:
+        states = []
+        session.subscribe(lambda event, p: states.append(p.state) if event == "progress" else None)
+        session.train()
+        _until(lambda: session.progress.step >= 2)
+        with pytest.raises(RuntimeError, match="already under way"):
+            session.train()
+        with pytest.raises(RuntimeError, match="stop it before rolling back"):
+            session.rollback(0)
+        session.pause()
+        _until(lambda: session.progress.state == "paused")
+        step = session.progress.step
+        time.sleep(0.2)
+        assert session.progress.step == step
+        session.resume()
+        _until(lambda: session.progress.step > step)
+        assert session.progress.eta > 0
+        session.stop()
+        assert session.wait(30).state == "stopped"
+        assert states[0] == "queued"
+        assert {"running", "paused", "stopping"} <= set(states)
+
+
+def test_an_exception_ends_the_run_and_nothing_else(tmp_path, make_model, digits):
+    events = []
+    with xf.Session(make_model(), digits, tmp_path, Broken(), **FAST) as session:
+        session.subscribe(lambda event, payload: events.append(event))
+        before = {name: t.clone() for name, t in session.model.state_dict().items()}
+        session.train()
+        progress = session.wait(60)
+        assert progress.state == "failed"
+        assert progress.error == "ZeroDivisionError: nobody expects <b>this</b>"
+        assert "test_session.py" in progress.traceback
+        assert events[-1] == "error"
+        assert all(torch.equal(before[n], t) for n, t in session.model.state_dict().items())
+        session.correction = xf.corrections.PlainFineTuning()
+        session.train()
+        assert session.wait(60).state == "done"
+
+
+def test_the_guard_keeps_bad_weights_out(tmp_path, make_model, digits):
+    guard = xf.Guard(min_accuracy=1.0)
+    with xf.Session(
+        make_model(), digits, tmp_path, validation=digits, guard=guard, **FAST
+    ) as session:
+        session.train()
+        progress = session.wait(60)
+        assert progress.state == "done"
+        assert "epoch 1 was not published: accuracy" in progress.message
+        assert session.version == 0
+        assert [v.number for v in session.versions] == [0]
+
+
+def test_damage_is_named_and_the_last_good_version_loaded(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        session.train()
+        session.wait(60)
+    weights = tmp_path / "versions" / "000001" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[200] ^= 4
+    weights.write_bytes(content)
+    with xf.Session(make_model(), digits, tmp_path) as session:
+        assert session.version == 0
+        assert "000001/weights.safetensors does not match its checksum" in session.damage[0]
+        with pytest.raises(xf.training.DamagedVersionError):
+            session.rollback(1)
+        assert session.version == 0
+
+
+def test_wait_for_answers_without_blocking(session):
+    async def main():
+        def answer():
+            for i in range(3):
+                time.sleep(0.05)
+                session.record(xf.Verdict(f"digit-{i}", "accept"))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        feedback = await asyncio.wait_for(session.wait_for(3), 30)
+        thread.join()
+        return feedback
+
+    assert len(asyncio.run(main())) == 3
+
+
+def test_explaining_while_training_publishes(tmp_path, make_model, digits):
+    """Publication happens between forwards: every map belongs to the version it names."""
+    with xf.Session(
+        make_model(), digits, tmp_path, Slow(0), epochs=12, steps_per_epoch=1, lr=1e-2
+    ) as session:
+        seen = {}
+        session.train()
+        while session.progress.active:
+            shown = session.explain(digits.ids[:4])
+            seen.setdefault(shown.version, []).append(shown.maps)
+        assert len(session.versions) == 13
+        for version, maps in seen.items():
+            expected = session.explain(digits.ids[:4], version=version).maps
+            for each in maps:
+                torch.testing.assert_close(each, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_two_annotators_share_a_directory(tmp_path, make_model, digits):
+    with (
+        xf.Session(make_model(), digits, tmp_path, annotator="ada") as ada,
+        xf.Session(make_model(), digits, tmp_path, annotator="bo") as bo,
+    ):
+        ada.record(xf.Verdict("digit-0", "accept"))
+        bo.record(xf.Verdict("digit-0", "reject"))
+        assert len(ada.feedback.votes["digit-0"]) == 2
+        assert ada.feedback.verdicts["digit-0"].answer == "unsure"
+        assert bo.undo().annotator == "bo"
+        assert ada.feedback.verdicts["digit-0"].answer == "accept"
+
+
+def test_a_closed_session_says_so(session):
+    session.close()
+    session.close()
+    with pytest.raises(RuntimeError, match="this session is closed"):
+        session.record(xf.Verdict("digit-0", "accept"))
+
+
+def test_large_maps_are_stored_small():
+    map_ = torch.zeros(200, 100)
+    map_[:50] = 1
+    stored = judged_map(map_)
+    assert stored.shape == (32, 32)
+    assert stored.dtype == np.float16
+    assert stored.max() == 1
+    assert stored[:8].min() == 1
+    assert stored[9:].max() == 0
+
+
+def test_unknown_options_are_named(tmp_path, make_model, digits):
+    with pytest.raises(TypeError, match="did you mean 'epochs'"):
+        xf.Session(make_model(), digits, tmp_path, epoch=3)
+    with pytest.raises(ValueError, match="unknown saliency method 'grad-cam'"):
+        xf.Session(make_model(), digits, tmp_path, saliency="grad-cam")
+
+
+def _until(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.005)
