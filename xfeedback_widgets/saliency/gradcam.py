@@ -30,7 +30,7 @@ from xfeedback_widgets.saliency.layers import (
     name_of,
 )
 
-__all__ = ["GradCAM", "LayerMethod"]
+__all__ = ["CentredGradCAM", "GradCAM", "LayerMethod"]
 
 
 class Attention(NamedTuple):
@@ -238,6 +238,21 @@ class GradCAM(LayerMethod):
     def _explain(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         attention = self._attend(images, targets, graph=False, centred=self.centred)
         return attention.logits, cam(attention.activations, attention.gradient.mean(dim=(2, 3)))
+
+
+class CentredGradCAM(GradCAM):
+    """`GradCAM` with ``centred=True`` under a name of its own, for menus and options.
+
+    Parameters
+    ----------
+    model, layer
+        See `LayerMethod`.
+    """
+
+    name: ClassVar[str] = "centred_gradcam"
+
+    def __init__(self, model: nn.Module, layer: str | nn.Module | None = None) -> None:
+        super().__init__(model, layer, centred=True)
 
 
 def cam(activations: Tensor, weights: Tensor) -> Tensor:

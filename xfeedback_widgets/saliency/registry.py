@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xfeedback_widgets.saliency.base import SaliencyMethod
-from xfeedback_widgets.saliency.gradcam import GradCAM, LayerMethod
+from xfeedback_widgets.saliency.deeplift import DeepLift
+from xfeedback_widgets.saliency.gradcam import CentredGradCAM, GradCAM, LayerMethod
+from xfeedback_widgets.saliency.gradcam_plus_plus import GradCAMPlusPlus, SmoothGradCAMPlusPlus
+from xfeedback_widgets.saliency.pixels import IntegratedGradients, Occlusion, Saliency
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,7 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "create"]
 
 #: Every method by its short name.
-METHODS: dict[str, type[SaliencyMethod]] = {method.name: method for method in (GradCAM,)}
+METHODS: dict[str, type[SaliencyMethod]] = {
+    method.name: method
+    for method in (
+        GradCAM,
+        CentredGradCAM,
+        GradCAMPlusPlus,
+        SmoothGradCAMPlusPlus,
+        Saliency,
+        IntegratedGradients,
+        DeepLift,
+        Occlusion,
+    )
+}
 
 
 def create(
