@@ -1,0 +1,28 @@
+"""What people said: records, the durable journal, merged votes, and exchange formats.
+
+:mod:`.records` defines the records, :mod:`.journal` keeps them on disk, :mod:`.votes` merges them,
+:mod:`.exchange` writes and reads the formats other tools use, :mod:`.salvage` reads damaged files.
+Nothing here knows of models, tensors or widgets.
+"""
+
+from .journal import Event, Journal, JournalError
+from .records import ANSWERS, Answer, Record, RegionMask, UnitVerdict, Verdict, from_dict
+from .votes import Agreement, ContentMismatchError, Feedback, check_content, majority
+
+__all__ = [
+    "ANSWERS",
+    "Agreement",
+    "Answer",
+    "ContentMismatchError",
+    "Event",
+    "Feedback",
+    "Journal",
+    "JournalError",
+    "Record",
+    "RegionMask",
+    "UnitVerdict",
+    "Verdict",
+    "check_content",
+    "from_dict",
+    "majority",
+]

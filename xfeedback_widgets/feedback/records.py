@@ -1,0 +1,390 @@
+"""What a person said: the three kinds of feedback record, frozen, validated, equal by value.
+
+A record says what was judged (an image, or a unit of the network), what the answer was, and enough
+about the circumstances (weights version, saliency method, content hash, annotator, time) to use it
+months later. Writing records to disk is :mod:`.journal`'s business, merging them is :mod:`.votes`',
+and file formats are :mod:`.exchange`'s; only the JSON form of a single record is defined here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import operator
+import zlib
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Answer: TypeAlias = Literal["accept", "reject", "unsure"]
+ANSWERS: tuple[str, ...] = get_args(Answer)
+
+FORMAT = 1
+"""Version of the JSON form; a reader refuses what it does not know instead of guessing."""
+
+
+def _text(name: str, value: object, *, optional: bool) -> str | None:
+    if value is None and optional:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}; write {name}=str(...)")
+    if not value:
+        remedy = "leave it out or pass None" if optional else "pass the id the ImageSet gives"
+        raise ValueError(f"{name} is an empty string; {remedy}")
+    if optional and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        # image ids may be undecodable file names; what people and libraries name themselves may not
+        raise ValueError(f"{name} {value!r} is not valid Unicode text; choose another name")
+    return value
+
+
+def _number(name: str, value: object, *, optional: bool = True) -> int | None:
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    number = operator.index(value)
+    # the bound is SQLite's and parquet's: 64-bit integers
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{name} must be 0 or larger (and fit 64 bits), got {number}")
+    return number
+
+
+def _seconds(name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, (bool, str)) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"{name} must be a number of seconds, got {value!r}")
+    seconds = float(value)
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError(f"{name} must be finite seconds, 0 or larger, got {seconds}")
+    return seconds
+
+
+def _answer(value: object) -> Answer:
+    if value not in ANSWERS:
+        raise ValueError(f"unknown answer {value!r}; use one of {', '.join(map(repr, ANSWERS))}")
+    return value  # type: ignore[return-value]  # membership has just been checked
+
+
+def _array(name: str, value: Any) -> npt.NDArray[Any]:
+    """Take anything array-like, torch tensors on any device included."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value  # NumPy has no bfloat16
+    array = np.asarray(value)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(
+            f"{name} must be 2-d [H, W] and not empty, got shape {array.shape}; "
+            "pass one map, without batch or channel axis"
+        )
+    return array
+
+
+def _frozen(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """Copy, so that no one else's later writing can change what a person said."""
+    copy = np.array(array, dtype=dtype, order="C")
+    copy.setflags(write=False)
+    return copy
+
+
+def _map(value: Any) -> npt.NDArray[np.float16]:
+    array = _array("map", value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"map must hold numbers, got dtype {array.dtype}")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):  # written so that NaN fails as well
+        raise ValueError(
+            f"map must be finite and within [0, 1], got values from {low} to {high}; "
+            "normalise it first (xf.saliency.maps.normalize)"
+        )
+    return _frozen(array, "float16")
+
+
+def _mask(value: Any) -> npt.NDArray[np.int8]:
+    array = _array("mask", value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"mask must hold numbers, got dtype {array.dtype}")
+    odd = np.setdiff1d(array, (-1, 0, 1))
+    if odd.size:
+        raise ValueError(
+            f"mask may only hold -1 (irrelevant), 0 (unset) and +1 (relevant), got {odd[0]}"
+        )
+    return _frozen(array, "int8")
+
+
+def _pack(array: npt.NDArray[Any]) -> dict[str, Any]:
+    little = array.astype(array.dtype.newbyteorder("<"))
+    return {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "zlib_base64": base64.b64encode(zlib.compress(little.tobytes())).decode("ascii"),
+    }
+
+
+def _unpack(name: str, packed: object, dtype: str) -> npt.NDArray[Any]:
+    if not isinstance(packed, dict) or set(packed) != {"dtype", "shape", "zlib_base64"}:
+        raise ValueError(f"{name} must be an object with dtype, shape and zlib_base64")
+    shape, text = packed["shape"], packed["zlib_base64"]
+    if packed["dtype"] != dtype:
+        raise ValueError(f"{name} has dtype {packed['dtype']!r}, expected {dtype!r}")
+    if not (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(side) is int and 0 < side <= 2**20 for side in shape)
+    ):
+        raise ValueError(f"{name} has shape {shape!r}, expected two positive whole numbers")
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: zlib_base64 must be a string, got {type(text).__name__}")
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    inflate = zlib.decompressobj()
+    try:
+        # the bound keeps a hostile file from unpacking into gigabytes
+        raw = inflate.decompress(base64.b64decode(text, validate=True), size + 1)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ValueError(f"{name}: the array data cannot be unpacked ({error})") from error
+    if len(raw) != size or not inflate.eof:
+        raise ValueError(f"{name}: the array data does not fill shape {shape} of {dtype}")
+    return np.frombuffer(raw, np.dtype(dtype).newbyteorder("<")).reshape(shape).astype(dtype)
+
+
+class _Record:
+    """Equality by value and the JSON form, shared by the three kinds."""
+
+    _KIND: str
+    _ARRAY: tuple[str, str] | None = None  # name and dtype of the field that holds an array
+
+    def _key(self) -> tuple[object, ...]:
+        key: list[object] = []
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value = (value.shape, value.tobytes())
+            key.append(value)
+        return tuple(key)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self._KIND, self._key()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the record as JSON-safe values; fields that are None are left out.
+
+        Returns
+        -------
+        dict
+            ``format`` (the version of this form), ``kind``, and the fields. An array is an object
+            of ``dtype``, ``shape`` and ``zlib_base64`` (little-endian, C order).
+        """
+        out: dict[str, Any] = {"format": FORMAT, "kind": self._KIND}
+        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value = _pack(value)
+            if value is not None:
+                out[field.name] = value
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict(_Record):
+    """One person's judgement of one saliency map.
+
+    Parameters
+    ----------
+    image_id
+        The stable id the ImageSet gives.
+    answer
+        ``"accept"``: the map lies on what matters; ``"reject"``: it does not; ``"unsure"``.
+    target
+        Class index whose map was shown.
+    method
+        Name of the saliency method.
+    version
+        Number of the weights the map was computed from.
+    map
+        The map the person judged: [h, w], values in [0, 1] (any real dtype; kept as a read-only
+        float16 copy). Corrections use it as the frozen map; None means "compute it again".
+    content_hash
+        Hash of the picture that was shown.
+    annotator
+        Who answered.
+    time
+        When, in Unix seconds.
+    duration
+        How long the person looked, in seconds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a value that cannot be right, naming the value and the remedy.
+
+    Examples
+    --------
+    >>> Verdict("7", "reject", annotator="ada").answer
+    'reject'
+    """
+
+    image_id: str
+    answer: Answer
+    _: KW_ONLY
+    target: int | None = None
+    method: str | None = None
+    version: int | None = None
+    map: npt.NDArray[np.float16] | None = None
+    content_hash: str | None = None
+    annotator: str | None = None
+    time: float | None = None
+    duration: float | None = None
+
+    _KIND = "verdict"
+    _ARRAY = ("map", "float16")
+
+    def __post_init__(self) -> None:
+        _text("image_id", self.image_id, optional=False)
+        _answer(self.answer)
+        _provenance(self)
+        if self.map is not None:
+            object.__setattr__(self, "map", _map(self.map))
+
+
+@dataclass(frozen=True, eq=False)
+class RegionMask(_Record):
+    """Regions a person drew on one picture.
+
+    Parameters
+    ----------
+    image_id
+        The stable id the ImageSet gives.
+    mask
+        [H, W] with -1 irrelevant, 0 unset, +1 relevant; kept as a read-only int8 copy.
+    target, method, version, content_hash, annotator, time, duration
+        As for :class:`Verdict`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a value that cannot be right, naming the value and the remedy.
+    """
+
+    image_id: str
+    mask: npt.NDArray[np.int8]
+    _: KW_ONLY
+    target: int | None = None
+    method: str | None = None
+    version: int | None = None
+    content_hash: str | None = None
+    annotator: str | None = None
+    time: float | None = None
+    duration: float | None = None
+
+    _KIND = "region_mask"
+    _ARRAY = ("mask", "int8")
+
+    def __post_init__(self) -> None:
+        _text("image_id", self.image_id, optional=False)
+        _provenance(self)
+        object.__setattr__(self, "mask", _mask(self.mask))
+
+
+@dataclass(frozen=True, eq=False)
+class UnitVerdict(_Record):
+    """One person's judgement of one unit (a channel of the penultimate feature map).
+
+    Parameters
+    ----------
+    unit
+        Channel index.
+    answer
+        ``"accept"``: what the unit responds to is relevant; ``"reject"``: irrelevant; ``"unsure"``.
+    version, annotator, time, duration
+        As for :class:`Verdict`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a value that cannot be right, naming the value and the remedy.
+    """
+
+    unit: int
+    answer: Answer
+    _: KW_ONLY
+    version: int | None = None
+    annotator: str | None = None
+    time: float | None = None
+    duration: float | None = None
+
+    _KIND = "unit_verdict"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", _number("unit", self.unit, optional=False))
+        _answer(self.answer)
+        _provenance(self)
+
+
+Record: TypeAlias = Verdict | RegionMask | UnitVerdict
+
+KINDS: dict[str, type[Verdict | RegionMask | UnitVerdict]] = {
+    "verdict": Verdict,
+    "region_mask": RegionMask,
+    "unit_verdict": UnitVerdict,
+}
+"""Record classes by the ``kind`` they carry in files."""
+
+
+def _provenance(record: _Record) -> None:
+    names = {field.name for field in fields(record)}  # type: ignore[arg-type]
+    for name in names & {"target", "version"}:
+        object.__setattr__(record, name, _number(name, getattr(record, name)))
+    for name in names & {"method", "content_hash", "annotator"}:
+        _text(name, getattr(record, name), optional=True)
+    for name in names & {"time", "duration"}:
+        object.__setattr__(record, name, _seconds(name, getattr(record, name)))
+
+
+def from_dict(data: object) -> Record:
+    """Build a record from the JSON form that ``record.to_dict()`` gives.
+
+    Parameters
+    ----------
+    data
+        What ``json.loads`` gave; anything at all, it is checked.
+
+    Returns
+    -------
+    Verdict, RegionMask or UnitVerdict
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the data is not such a record, saying which field is at fault.
+    """
+    if not isinstance(data, dict):
+        raise TypeError(f"a record must be a JSON object, got {type(data).__name__}")
+    values = dict(data)
+    version, kind = values.pop("format", None), values.pop("kind", None)
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(
+            f"unknown record format {version!r}; this version reads {FORMAT}: "
+            "update xfeedback_widgets if the file is newer"
+        )
+    cls = KINDS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise ValueError(f"unknown kind {kind!r}; use one of {', '.join(map(repr, KINDS))}")
+    known = {field.name for field in fields(cls)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"{kind} has no field {unknown[0]!r}; its fields are {sorted(known)}")
+    needed = {"image_id", "mask"} if cls is RegionMask else {"image_id", "answer"}
+    needed = {"unit", "answer"} if cls is UnitVerdict else needed
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"{kind} lacks the field {missing[0]!r}")
+    if cls._ARRAY and values.get(cls._ARRAY[0]) is not None:
+        name, dtype = cls._ARRAY
+        values[name] = _unpack(name, values[name], dtype)
+    return cls(**values)
