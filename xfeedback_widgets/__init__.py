@@ -6,6 +6,7 @@ the documentation. The widgets, which need a notebook's packages, are loaded on 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets import corrections, data, feedback, metrics, saliency, simulate, training
@@ -38,7 +39,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("ReviewWidget", "widgets"):
-        from xfeedback_widgets import widgets
-
+        widgets = importlib.import_module("xfeedback_widgets.widgets")
         return widgets if name == "widgets" else widgets.ReviewWidget
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
