@@ -277,12 +277,12 @@ def _plain(image: Image.Image) -> Image.Image:
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the array as uint8; 16 bits are scaled, wider numbers scaled by what they hold."""
+    if array.dtype.kind not in "buif" or array.size == 0:
+        raise TypeError(f"an array of {array.dtype} and shape {list(array.shape)} is not a picture")
     if array.dtype == np.uint8:
         return cast("NDArray[np.uint8]", array)
     if array.dtype == np.bool_:
         return np.where(array, 255, 0).astype(np.uint8)
-    if array.dtype.kind not in "uif" or array.size == 0:
-        raise TypeError(f"an array of {array.dtype} and shape {list(array.shape)} is not a picture")
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("the picture has values that are not finite")
