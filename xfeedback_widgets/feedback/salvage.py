@@ -199,7 +199,7 @@ def _types(page: bytes, header: int) -> list[int] | None:
     end = header + page[header]
     types: list[int] = []
     at = header + 1
-    while at < end:
+    while at < end <= len(page):
         serial, at = _varint(page, at)
         types.append(serial)
     # kind and payload are text, the checksum is 16 bytes
