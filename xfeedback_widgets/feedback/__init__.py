@@ -5,6 +5,15 @@
 Nothing here knows of models, tensors or widgets.
 """
 
+from .exchange import (
+    ExchangeError,
+    export_crayon,
+    export_crayon_units,
+    export_records,
+    import_crayon,
+    import_crayon_units,
+    import_records,
+)
 from .journal import Event, Journal, JournalError
 from .records import ANSWERS, Answer, Record, RegionMask, UnitVerdict, Verdict, from_dict
 from .votes import Agreement, ContentMismatchError, Feedback, check_content, majority
@@ -15,6 +24,7 @@ __all__ = [
     "Answer",
     "ContentMismatchError",
     "Event",
+    "ExchangeError",
     "Feedback",
     "Journal",
     "JournalError",
@@ -23,6 +33,12 @@ __all__ = [
     "UnitVerdict",
     "Verdict",
     "check_content",
+    "export_crayon",
+    "export_crayon_units",
+    "export_records",
     "from_dict",
+    "import_crayon",
+    "import_crayon_units",
+    "import_records",
     "majority",
 ]
