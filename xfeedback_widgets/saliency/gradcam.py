@@ -8,6 +8,7 @@ the head is differentiated. `GradCAM` turns the two into maps. Finding the layer
 
 from __future__ import annotations
 
+import operator
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from xfeedback_widgets.saliency.base import (
     logits_of,
     prepared,
     recorded,
+    submodules,
     tapped,
 )
 from xfeedback_widgets.saliency.layers import (
@@ -94,15 +96,15 @@ class LayerMethod(SaliencyMethod):
     def _look(self) -> None:
         """Find the layer now if a probe image fits, so that no later call pays for it."""
         self._target: TargetLayer | None = None
-        self._modules = list(self.model.modules())
+        self._modules = submodules(self.model)
         try:
             self._target = find_target_layer(self.model, self._layer)
         except UnknownInputSizeError:
             self._target = None
 
     def _target_for(self, images: Tensor | None) -> TargetLayer:
-        modules = list(self.model.modules())
-        same = len(modules) == len(self._modules) and all(map(_is, modules, self._modules))
+        modules = submodules(self.model)
+        same = len(modules) == len(self._modules) and all(map(operator.is_, modules, self._modules))
         if self._target is None or not same:
             self._target = find_target_layer(self.model, self._layer, images)
             self._modules = modules
@@ -232,12 +234,12 @@ class GradCAM(LayerMethod):
         attention = self._attend(
             prepared(images, self.model), targets, graph=graph, centred=self.centred
         )
-        maps = cam(attention.activations, attention.gradient.mean(dim=(2, 3)))
+        maps = cam(attention.activations, channel_means(attention.gradient))
         return attention.logits, maps if graph else maps.detach()
 
     def _explain(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         attention = self._attend(images, targets, graph=False, centred=self.centred)
-        return attention.logits, cam(attention.activations, attention.gradient.mean(dim=(2, 3)))
+        return attention.logits, cam(attention.activations, channel_means(attention.gradient))
 
 
 class CentredGradCAM(GradCAM):
@@ -270,14 +272,19 @@ def cam(activations: Tensor, weights: Tensor) -> Tensor:
     Tensor
         ``[N, h, w]`` ≥ 0.
     """
-    with torch.autocast(activations.device.type, enabled=False):  # would round the sum to 16 bits
-        return torch.einsum("nk,nkhw->nhw", weights, activations).relu()
+    device = activations.device.type
+    if torch.is_autocast_enabled(device):  # would round the sum to 16 bits
+        with torch.autocast(device, enabled=False):
+            return cam(activations, weights)
+    summed = weights[:, None] @ activations.flatten(2)
+    return summed.relu().reshape(len(activations), *activations.shape[2:])
+
+
+def channel_means(gradient: Tensor) -> Tensor:
+    """Average ``[N, K, h, w]`` over positions; nothing to do where a gradient is constant."""
+    return gradient[:, :, 0, 0] if gradient.shape[2:] == (1, 1) else gradient.mean(dim=(2, 3))
 
 
 def _wide(tensor: Tensor) -> Tensor:
     """Leave 16-bit arithmetic: sums over thousands of channels need at least float32."""
     return tensor.float() if tensor.element_size() < 4 else tensor
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
