@@ -1,8 +1,8 @@
 """What a Grad-CAM map costs, as ratios to plain inference measured in the same run.
 
-    python tests/benchmarks/bench_saliency.py [--json PATH] [--rounds N] [--sizes 64 224] [--device cuda]
+    python tests/benchmarks/bench_saliency.py [--json PATH] [--rounds N] [--sizes 64 224] …
 
-Every round times plain inference and each method in turn on the same batch (ABAB…), so that a busy
+Every round times plain inference and each method on the same batch, in a new order, so that a busy
 machine slows all alike; a figure is the median of the rounds' ratios. FLOPs are counted, and so are the
 bytes that autograd saves for a backward while a method runs. Weights are random: they do not change costs.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import time
 from pathlib import Path
@@ -96,9 +97,11 @@ def measure(name, size, batch, rounds, device):
     times = {key: [] for key in runs}
     for run in runs.values():
         run()
+    order = list(runs)
     for _ in range(rounds):
-        for key, run in runs.items():
-            times[key].append(seconds(run, device))
+        random.shuffle(order)  # what runs after a hungry method pays for its garbage
+        for key in order:
+            times[key].append(seconds(runs[key], device))
 
     def ratio(slow, fast):
         pairs = zip(times[slow], times[fast], strict=True)
@@ -127,6 +130,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -136,7 +140,7 @@ def main():
     columns += ("ours/pgc", "FLOPs", "graph B", "captum graph MB")
     print(" | ".join(columns))
     rows = []
-    for name in MODELS:
+    for name in options.models:
         for size in options.sizes:
             for batch in options.batches:
                 row = measure(name, size, batch, options.rounds, device)
