@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -162,7 +164,9 @@ class TestPictures:
             ImageFolder(folder, transforms.Compose([size, transforms.Normalize(MEAN, STD)])),
         )
         assert data[1][0].min() < 0
-        np.testing.assert_array_equal(data.picture(1), pixels(1, (12, 16, 3))[2:10, 4:12])
+        picture = pixels(1, (12, 16, 3))[2:10, 4:12]
+        np.testing.assert_array_equal(data.picture(1), picture)
+        assert data.content_hash(1) == ImageSet([(picture, 0)]).content_hash(0)
 
     def test_picture_covers_what_the_model_sees(self, folder):
         transform = transforms.Compose(
@@ -339,31 +343,45 @@ def test_tensor_dataset():
     assert "5 images, 2 groups" in repr(data)
 
 
-def test_many_threads_read_the_same_pil_images():
-    """PIL decodes late and not safely from two threads; the set must."""
-    import io
+class Watched(io.BytesIO):
+    """A file that notices when two threads read it at once."""
 
-    def late(seed):
+    busy, clashes = False, 0
+
+    def read(self, size=-1):
+        self.clashes += self.busy
+        self.busy = True
+        time.sleep(0.001)
+        data = super().read(size)
+        self.busy = False
+        return data
+
+
+def test_threads_never_decode_one_image_at_once():
+    """PIL decodes late and not safely from two threads; the set must."""
+    files, images = [], []
+    for seed in range(5):
         buffer = io.BytesIO()
         Image.fromarray(pixels(seed, (64, 64, 3))).save(buffer, "PNG")
-        return Image.open(buffer)
-
-    data = ImageSet([(late(i), i % 2) for i in range(40)], ids=[str(i) for i in range(40)])
+        files.append(Watched(buffer.getvalue()))
+        images.append((Image.open(files[-1]), seed % 2))
+    data = ImageSet(images, ids="abcde")
     wrong = []
 
     def read():
-        for i in range(40):
+        for i in range(5):
+            data[i]
             if not np.array_equal(data.picture(i), pixels(i, (64, 64, 3))):
                 wrong.append(i)
-            data[i]
 
-    threads = [threading.Thread(target=read) for _ in range(8)]
+    threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert not wrong
     assert not data.skipped
+    assert [file.clashes for file in files] == [0] * 5
 
 
 def test_data_loader_workers_get_a_lock_of_their_own():

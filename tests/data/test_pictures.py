@@ -16,6 +16,8 @@ from torchvision.transforms import v2
 from xfeedback_widgets.data import pictures
 
 GREY = np.array([[0, 128], [64, 255]], dtype=np.uint8)
+# 16 bits that round to the same picture, and are another one in their low bytes
+DEEP = np.maximum(GREY.astype(np.int32) * 257 - 100, 0).astype(np.uint16)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -34,14 +36,14 @@ def reopened(image: Image.Image, form: str) -> Image.Image:
         Image.fromarray(GREY).convert("RGB"),
         Image.fromarray(GREY).convert("RGBA"),
         reopened(Image.fromarray(GREY).convert("P"), "PNG"),
-        reopened(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG"),
-        reopened(Image.fromarray(GREY.astype(np.uint16) * 257), "TIFF"),
+        reopened(Image.fromarray(DEEP), "PNG"),
+        reopened(Image.fromarray(DEEP), "TIFF"),
         Image.fromarray(GREY.astype(np.int32)),
         Image.fromarray(GREY.astype(np.float32) / 255),
         GREY,
         GREY[:, :, None],
         np.repeat(GREY[:, :, None], 4, axis=2),
-        GREY.astype(np.uint16) * 257,
+        DEEP,
     ],
     ids=lambda image: getattr(image, "mode", None) or f"{image.dtype}{image.shape}",
 )
