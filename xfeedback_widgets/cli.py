@@ -1,0 +1,179 @@
+"""The command line: the same loop without a notebook.
+
+``xfeedback train`` opens a session directory with a model and data that a function of yours builds, and
+trains on the answers in it; ``export``, ``versions`` and ``rollback`` work on the directory alone; ``demo``
+runs the whole loop on real digits. Parsing and printing live here, nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xfeedback_widgets import __version__
+from xfeedback_widgets.feedback import Journal, JournalError, export_records
+from xfeedback_widgets.session import Session
+from xfeedback_widgets.training import DamagedVersionError, Settings, VersionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; None: the process's.
+
+    Returns
+    -------
+    int
+        0, or 1 where the command failed; the reason stands on standard error.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except (OSError, ValueError, TypeError, KeyError, JournalError, DamagedVersionError) as error:
+        # str() of a KeyError would put its message in quotes
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"xfeedback: {message}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xfeedback", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="the whole loop on real digits, with its controls")
+    demo.add_argument(
+        "--output", type=Path, default=Path("artifacts/demo.html"), help="page to write"
+    )
+    demo.add_argument("--answers", type=int, default=150, help="how many answers to give")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(command=_demo)
+
+    train = commands.add_parser("train", help="train on the answers in a session directory")
+    train.add_argument("directory", type=Path)
+    train.add_argument(
+        "--problem",
+        required=True,
+        metavar="MODULE:FUNCTION",
+        help="function that returns the keyword arguments of xf.Session: model, data, validation, …",
+    )
+    for name, kind in (("epochs", int), ("batch_size", int), ("lr", float), ("seed", int)):
+        train.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    train.set_defaults(command=_train)
+
+    export = commands.add_parser("export", help="write the answers to a file")
+    export.add_argument("directory", type=Path)
+    export.add_argument("output", type=Path, help="ends in .jsonl, .csv or .parquet")
+    export.set_defaults(command=_export)
+
+    versions = commands.add_parser("versions", help="list the versions of a session directory")
+    versions.add_argument("directory", type=Path)
+    versions.set_defaults(command=_versions)
+
+    rollback = commands.add_parser("rollback", help="make an older version the current one")
+    rollback.add_argument("directory", type=Path)
+    rollback.add_argument("version", type=int)
+    rollback.set_defaults(command=_rollback)
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from xfeedback_widgets import demo  # builds on the widgets, which other commands do without
+
+    demo.run(arguments.output, answers=arguments.answers, seed=arguments.seed)
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    settings = {
+        name: value
+        for name in ("epochs", "batch_size", "lr", "seed")
+        if (value := getattr(arguments, name)) is not None
+    }
+    Settings().but(**settings)  # wrong values are said before the problem is built
+    with Session(directory=arguments.directory, **_problem(arguments.problem)) as session:
+        print(f"{session!r}, training with {session.correction!r}")
+        session.subscribe(_report)
+        session.train(**settings)
+        progress = session.wait()
+        print(progress.message if progress.error is None else progress.traceback)
+        return 0 if progress.state == "done" else 1
+
+
+def _report(event: str, payload: Any) -> None:
+    if event == "published":
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in payload.metrics.items())
+        print(f"version {payload.number}: {metrics}", flush=True)
+
+
+def _problem(where: str) -> dict[str, Any]:
+    module_name, _, function_name = where.partition(":")
+    if not function_name:
+        raise ValueError(f"--problem takes MODULE:FUNCTION, got {where!r}")
+    if "" not in sys.path:  # a script of the working directory, as with python -m
+        sys.path.insert(0, "")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot load {where!r}: {error}") from error
+    arguments = function()
+    if not isinstance(arguments, dict) or not {"model", "data"} <= arguments.keys():
+        raise ValueError(
+            f"{where} must return a dict of xf.Session's arguments with 'model' and 'data', "
+            f"got {type(arguments).__name__}"
+        )
+    return arguments
+
+
+def _existing(directory: Path, name: str) -> Path:
+    path = directory / name
+    if not path.exists():
+        raise FileNotFoundError(f"{directory} is not a session directory: it holds no {name}")
+    return path
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    with Journal(_existing(arguments.directory, "feedback.sqlite")) as journal:
+        records = journal.records()
+        export_records(records, arguments.output)
+        if journal.damage:
+            print(f"xfeedback: {journal.damage}", file=sys.stderr)
+    print(f"{len(records)} answers written to {arguments.output}")
+    return 0
+
+
+def _versions(arguments: argparse.Namespace) -> int:
+    _existing(arguments.directory, "versions")
+    store = VersionStore(arguments.directory)
+    current = store.current()
+    for version in store:
+        mark = "*" if current is not None and current[0].number == version.number else " "
+        created = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(version.created))
+        metrics = "  ".join(f"{name} {value:.3f}" for name, value in version.metrics.items())
+        print(f"{mark}{version.number:>5}  {created}  {version.answers:>6} answers  {metrics}")
+    for damage in store.damage:
+        print(f"xfeedback: {damage}", file=sys.stderr)
+    return 0
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    _existing(arguments.directory, "versions")
+    store = VersionStore(arguments.directory)
+    store.weights(arguments.version)  # a damaged version must not become the current one
+    store.point_to(arguments.version)
+    print(f"version {arguments.version} is current; sessions opened from now on start with it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
