@@ -166,9 +166,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             picture=picture,
             group_names=group_names,
         )
-        self._positions: tuple[int, ...] = tuple(range(self._store.size))
-        self._ids: tuple[str, ...] | None = None
-        self._by_id: dict[str, int] | None = None
+        self._view(tuple(range(self._store.size)))
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -197,10 +195,11 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     @property
     def ids(self) -> tuple[str, ...]:
         """The name of every image, in order."""
-        if self._ids is None:
-            ids = self._store.ids()
-            self._ids = tuple(ids[position] for position in self._positions)
-        return self._ids
+        ids = self._known_ids
+        if ids is None:
+            everything = self._store.ids()
+            ids = self._known_ids = tuple(everything[position] for position in self._positions)
+        return ids
 
     def index(self, image_id: str) -> int:
         """Return the position of an image.
@@ -223,7 +222,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     @property
     def labels(self) -> Tensor:
         """int64 ``[N]``; -1 for unreadable images of a dataset whose labels only reading tells."""
-        return self._store.labels()[list(self._positions)]
+        return self._store.labels()[self._rows]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -239,7 +238,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def groups(self) -> Tensor | None:
         """int64 ``[N]``, or None where the set has no groups."""
         groups = self._store.groups
-        return None if groups is None else groups[list(self._positions)]
+        return None if groups is None else groups[self._rows]
 
     @property
     def group_names(self) -> tuple[str, ...] | None:
@@ -359,9 +358,16 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
                 f"subset() was given index {wanted[repeated]} twice; an image id names one image"
             )
         view = object.__new__(type(self))
-        view._store, view._positions = self._store, positions
-        view._ids, view._by_id = None, None
+        view._store = self._store
+        view._view(positions)
         return view
+
+    def _view(self, positions: tuple[int, ...]) -> None:
+        """Say which images of the store this set shows."""
+        self._positions = positions
+        self._rows = torch.tensor(positions, dtype=torch.int64)
+        self._known_ids: tuple[str, ...] | None = None
+        self._by_id: dict[str, int] | None = None
 
     def _position(self, index: int) -> int:
         """Return where in the wrapped dataset image `index` lies."""
