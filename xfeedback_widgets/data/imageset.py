@@ -142,6 +142,11 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     (1, 2, (8, 8, 3))
     """
 
+    _positions: tuple[int, ...]
+    _rows: Tensor
+    _known_ids: tuple[str, ...] | None
+    _by_id: dict[str, int] | None
+
     def __init__(
         self,
         dataset: Any,
@@ -366,8 +371,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         """Say which images of the store this set shows."""
         self._positions = positions
         self._rows = torch.tensor(positions, dtype=torch.int64)
-        self._known_ids: tuple[str, ...] | None = None
-        self._by_id: dict[str, int] | None = None
+        self._known_ids = None
+        self._by_id = None
 
     def _position(self, index: int) -> int:
         """Return where in the wrapped dataset image `index` lies."""
