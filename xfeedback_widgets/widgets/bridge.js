@@ -40,7 +40,7 @@ function attach(model, root, cleanup) {
     const name = nameOf(event);
     if (name === model.get("peek_key")) {
       peek(true);
-    } else if (model.get("keys").includes(name)) {
+    } else if (model.get("hot_keys").includes(name)) {
       if (!event.repeat || model.get("repeating_keys").includes(name))
         model.send({ kind: "key", key: name, time: now() });
     } else if (!printable(event)) {
@@ -89,7 +89,7 @@ function attach(model, root, cleanup) {
   const describe = () => {
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", model.get("label"));
-    root.setAttribute("aria-keyshortcuts", model.get("keys").join(" "));
+    root.setAttribute("aria-keyshortcuts", model.get("hot_keys").join(" "));
     for (const [selector, name] of Object.entries(model.get("names")))
       for (const node of root.querySelectorAll(selector)) node.setAttribute("aria-label", name);
     for (const canvas of root.querySelectorAll("canvas")) canvas.tabIndex = -1;
@@ -136,6 +136,7 @@ export default {
     const announce = () => { live.textContent = model.get("announcement"); };
     model.on("change:announcement", announce);
     cleanup.push(() => model.off("change:announcement", announce));
+    announce();
     // the view is made before it is put into the page: wait for the container
     const seek = setInterval(() => {
       const root = el.closest(".xf-root");

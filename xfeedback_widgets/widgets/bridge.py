@@ -40,7 +40,7 @@ class Bridge(anywidget.AnyWidget):
     _css = _HERE / "bridge.css"
 
     label = traitlets.Unicode().tag(sync=True)
-    keys = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    hot_keys = traitlets.List(traitlets.Unicode()).tag(sync=True)
     repeating_keys = traitlets.List(traitlets.Unicode()).tag(sync=True)
     peek_key = traitlets.Unicode().tag(sync=True)
     names = traitlets.Dict().tag(sync=True)
@@ -60,7 +60,7 @@ class Bridge(anywidget.AnyWidget):
 
     def _receive(self, _: Any, content: dict[str, Any], __: Any) -> None:
         kind = content.get("kind")
-        if kind == "key" and content["key"] in self.keys:
+        if kind == "key" and content["key"] in self.hot_keys:
             self._on_key(content["key"])
         elif kind == "click":
             self._on_click(float(content["x"]), float(content["y"]), int(content["count"]))

@@ -18,7 +18,7 @@ _STYLES = (
     ("#cc79a7", "8 3 2 3"),
     ("#7a7a7a", "1 2"),
 )
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 320, 132, 40, 18
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 320, 132, 46, 18
 _MOST_POINTS = 160
 
 
@@ -68,7 +68,7 @@ def figure(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
         legend.append(
             f'<svg viewBox="0 0 22 8" style="width:22px;display:inline-block" aria-hidden="true">'
             f'<line x1="0" y1="4" x2="22" y2="4" {stroke}/></svg> '
-            f"{escape(name)} <strong>{points[-1][1]:.3g}</strong>"
+            f"{escape(name.replace('_', ' '))} <strong>{points[-1][1]:.3g}</strong>"
         )
     frame = (
         f'<rect x="{_LEFT}" y="4" width="{_WIDTH - _LEFT - 4}" height="{_HEIGHT - _BOTTOM - 6}" '

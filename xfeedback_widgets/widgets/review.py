@@ -45,7 +45,7 @@ from xfeedback_widgets.widgets.pump import Pump
 from xfeedback_widgets.widgets.queue import ORDERS, Queue, arrange
 from xfeedback_widgets.widgets.single import ANSWERED, SIZE, SingleView
 from xfeedback_widgets.widgets.stepper import describe
-from xfeedback_widgets.widgets.text import error_html, escape, shorten
+from xfeedback_widgets.widgets.text import error_html, escape, method_title, shorten
 from xfeedback_widgets.widgets.training_panel import TrainingPanel
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ _VIEWS = {"one": "One image", "grid": "Grid", "compare": "Before / after"}
 _PADDING = 30  # of the root container, both sides
 _STATIC_WAIT = 3.0  # seconds that the picture for readers without a kernel may wait for its maps
 _RECENT = 3
+_UNTOUCHED = 3.0  # seconds after which the first image stays, whatever order arrives
 
 # What only the pump writes; what a person edits is never sent back to the page.
 _PAINTED = (ipywidgets.HTML, ipywidgets.IntProgress, ipywidgets.Button, ipycanvas.Canvas)
@@ -157,7 +158,8 @@ class ReviewWidget(ipywidgets.VBox):
         self._width, self._ratio = 800, 1.0
         self._probabilities: NDArray[np.floating] | None = None
         self._shown: Explained | None = None
-        self._since = time.monotonic()
+        self._since = self._made = time.monotonic()
+        self._touched = False
         self._page: list[int] = []
         self._page_start = 0
         self._selected = 0
@@ -203,7 +205,9 @@ class ReviewWidget(ipywidgets.VBox):
         self._bar.add_class("xf-answer-bar")
         undo = button("undo", "Undo", "Take back the last answer and return to its image")
         redo = button("redo", "Redo", "Give the answer again that was taken back")
-        header = row([self._summary, self._bar, undo, redo])
+        contour = button("contour", "Contour", "Switch between heat map and contour lines")
+        contour.add_class("xf-apart")
+        header = row([self._summary, self._bar])
         views = []
         for name, text in _VIEWS.items():
             view = button(name, text, f"Show: {text.lower()}")
@@ -221,8 +225,6 @@ class ReviewWidget(ipywidgets.VBox):
             order,
             "Which images come first",
         )
-        choices = ipywidgets.HBox([self._class_filter, self._order])
-        choices.add_class("xf-settings")
 
         self._single_view = SingleView(self._names, self._page_is_new)
         self._page_size = dropdown(
@@ -263,7 +265,7 @@ class ReviewWidget(ipywidgets.VBox):
             "Colours", [(n, n) for n in colors.COLORMAPS], colormap, "Colormap"
         )
         self._method = dropdown(
-            "Method", [(n, n) for n in METHODS], method, "How the map is computed"
+            "Method", [(method_title(n), n) for n in METHODS], method, "How the map is computed"
         )
         self._target = dropdown(
             "Map for",
@@ -275,9 +277,15 @@ class ReviewWidget(ipywidgets.VBox):
             target,
             "The class that the map explains",
         )
-        contour = button("contour", "Contour", "Switch between heat map and contour lines")
         settings = ipywidgets.HBox(
-            [self._opacity, self._colormap, self._method, self._target, contour]
+            [
+                self._class_filter,
+                self._order,
+                self._method,
+                self._target,
+                self._colormap,
+                self._opacity,
+            ]
         )
         settings.add_class("xf-settings")
         self._status = ipywidgets.HTML()
@@ -290,7 +298,8 @@ class ReviewWidget(ipywidgets.VBox):
             on_click=self._guarded("select a tile", self._on_click),
             on_size=self._on_size,
         )
-        self.bridge.keys = [key for action, key in self._keys.items() if action != "peek"] + (
+        self.bridge.add_class("xf-bridge")
+        self.bridge.hot_keys = [key for action, key in self._keys.items() if action != "peek"] + (
             list(key_table.MOVES) if self._keys else []
         )
         self.bridge.repeating_keys = list(key_table.REPEATING)
@@ -300,8 +309,7 @@ class ReviewWidget(ipywidgets.VBox):
             [
                 self.bridge,
                 header,
-                row(views),
-                choices,
+                row([*views, contour, undo, redo]),
                 self._single_view,
                 self._grid_view,
                 self._compare_view,
@@ -399,6 +407,7 @@ class ReviewWidget(ipywidgets.VBox):
 
     def _act(self, action: str) -> None:
         """Do what a button or a key stands for."""
+        self._touched = True
         if action in ANSWERED:
             self._answer(action)
         elif action in _VIEWS:
@@ -694,7 +703,9 @@ class ReviewWidget(ipywidgets.VBox):
         probabilities, _ = self.session.predictions(stop=lambda: self._closed)
         with self._lock:
             self._probabilities = probabilities.numpy()
-            self._queue.reorder(self._arranged())
+            # the first order may change the image on screen, but not under anyone's hands
+            fresh = not self._touched and time.monotonic() - self._made < _UNTOUCHED
+            self._queue.reorder(self._arranged(), restart=fresh)
         self._refresh()
 
     def _arranged(self) -> list[int]:
@@ -894,7 +905,7 @@ class ReviewWidget(ipywidgets.VBox):
     # ------------------------------------------------------------------ saying
 
     def _say(self, text: str) -> None:
-        self._post_status(f'<span role="status">{escape(text)}</span>')
+        self._post_status(f'<span class="xf-said" role="status">{escape(text)}</span>')
 
     def _fail(self, message: str, error: Exception) -> None:
         self._post_status(error_html(message, error))

@@ -9,7 +9,7 @@ import ipywidgets
 from xfeedback_widgets.widgets import layout
 from xfeedback_widgets.widgets.stage import Stage
 from xfeedback_widgets.widgets.stepper import describe
-from xfeedback_widgets.widgets.text import error_html, escape, percent, shorten
+from xfeedback_widgets.widgets.text import error_html, escape, method_title, percent, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,17 +87,14 @@ class SingleView(ipywidgets.HBox):
     def _facts(self, item: Explained) -> str:
         right = item.predicted == item.label
         badge = f'<span class="xf-badge">{"✓ right" if right else "✕ wrong"}</span>'
-        view = item.view
+        view, method = item.view, method_title(item.view.method)
         rows = [
             ("True class", f"<strong>{self._name(item.label)}</strong>"),
             (
                 "Predicted",
                 f"<strong>{self._name(item.predicted)}</strong> {percent(item.confidence)} {badge}",
             ),
-            (
-                "Map",
-                f"{escape(view.method)} for {self._name(item.target)}, {describe(view.version)}",
-            ),
+            ("Map", f"{escape(method)} for {self._name(item.target)}, {describe(view.version)}"),
         ]
         table = "".join(
             f'<tr><td class="xf-muted">{name}</td><td>{value}</td></tr>' for name, value in rows
@@ -115,7 +112,7 @@ class SingleView(ipywidgets.HBox):
             f"<tr><td>{self._name(int(index))}</td>"
             f'<td style="width:50%"><span class="xf-bar" '
             f'style="width:{100 * float(item.probabilities[index]):.1f}%"></span></td>'
-            f"<td>{percent(float(item.probabilities[index]))}</td></tr>"
+            f'<td class="xf-number">{percent(float(item.probabilities[index]))}</td></tr>'
             for index in best
         )
         return f'<table aria-label="Most probable classes">{rows}</table>'

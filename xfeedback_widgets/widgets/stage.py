@@ -46,12 +46,15 @@ class Stage(ipywidgets.Box):
     def __init__(self, width: int, height: int, on_ready: Callable[[], None]) -> None:
         self._picture = ipywidgets.Image(value=_BLANK, format="png")
         self._heat = ipywidgets.Image(value=_BLANK, format="png")
-        self._lower = ipycanvas.Canvas(width=width, height=height)
-        self._upper = ipycanvas.Canvas(width=width, height=height)
+        self._lower, self._upper = (
+            ipycanvas.Canvas(
+                width=width, height=height, layout=ipywidgets.Layout(width="100%", height="auto")
+            )
+            for _ in range(2)
+        )
         self._lower.add_class("xf-picture")
         self._upper.add_class("xf-overlay")
         for canvas in (self._lower, self._upper):
-            canvas.layout = ipywidgets.Layout(width="100%", height="auto")
             canvas.on_client_ready(on_ready)
         self._size = (width, height)
         self._ratio = 1.0

@@ -36,8 +36,8 @@ class Stepper(ipywidgets.HBox):
         self._chosen: int | None = None if follow else 0
         self._numbers: list[int] = [0]
         self._label = ipywidgets.HTML()
-        super().__init__([older, self._label, newer])
-        self.add_class("xf-row")
+        super().__init__([older, newer, self._label])
+        self.add_class("xf-stepper")
 
     @property
     def chosen(self) -> int:
@@ -56,10 +56,11 @@ class Stepper(ipywidgets.HBox):
         self._numbers = [version.number for version in versions] or [0]
         number = self.chosen
         version = next((v for v in versions if v.number == number), None)
+        details = escape(_details(version))
         self._label.value = (
             f"{escape(self._title)} <strong>{describe(number)}</strong>"
             f"{' · live' if number == live else ''}"
-            f' <span class="xf-muted">{escape(_details(version))}</span>'
+            f'<small class="xf-muted" title="{details}">{details}</small>'
         )
 
 
@@ -87,4 +88,4 @@ def _details(version: Version | None) -> str:
         parts.append(f"from {version.answers} answers")
     if text := metrics_text(version.metrics):
         parts.append(text)
-    return f"({'; '.join(parts)})"
+    return " · ".join(parts)

@@ -43,6 +43,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def method_title(name: str) -> str:
+    """Return a saliency method's name for people: "centred_gradcam" is "Centred Grad-CAM"."""
+    title = name.replace("gradcam", "Grad-CAM").replace("_", " ")
+    return title[:1].upper() + title[1:]
+
+
 def error_html(message: str, error: BaseException | str | None = None) -> str:
     """Return an error as HTML: one readable line, the traceback behind a disclosure.
 

@@ -69,6 +69,7 @@ class TrainingPanel(ipywidgets.VBox):
             "rollback", "Roll back", "Put the chosen version into the model; nothing is deleted"
         )
         controls = ipywidgets.HBox([self._train, self._pause, self._stop, self._bar])
+        self.stepper.add_class("xf-rollback")
         versions = ipywidgets.HBox([self.stepper, self._rollback])
         for row in (controls, versions):
             row.add_class("xf-row")
