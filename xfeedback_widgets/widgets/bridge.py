@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
+from xfeedback_widgets.widgets.keys import MOVES, REPEATING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,7 +58,16 @@ class Bridge(anywidget.AnyWidget):
     ) -> None:
         super().__init__(label=label)
         self._on_key, self._on_click, self._on_size = on_key, on_click, on_size
+        self.add_class("xf-bridge")
         self.on_msg(self._receive)
+
+    def use(self, keys: dict[str, str]) -> None:
+        """Listen for these keys, and for the arrow keys unless there are none."""
+        self.hot_keys = [key for action, key in keys.items() if action != "peek"]
+        if keys:
+            self.hot_keys = [*self.hot_keys, *MOVES]
+        self.repeating_keys = list(REPEATING)
+        self.peek_key = keys.get("peek", "")
 
     def _receive(self, _: Any, content: dict[str, Any], __: Any) -> None:
         kind = content.get("kind")

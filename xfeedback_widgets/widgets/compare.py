@@ -9,7 +9,7 @@ import ipywidgets
 from xfeedback_widgets.widgets import layout
 from xfeedback_widgets.widgets.stage import Stage
 from xfeedback_widgets.widgets.stepper import Stepper
-from xfeedback_widgets.widgets.text import escape, percent, shorten
+from xfeedback_widgets.widgets.text import error_html, escape, percent, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,15 +60,16 @@ class CompareView(ipywidgets.HBox):
         self.add_class("xf-compare")
 
     @property
-    def versions(self) -> tuple[int, int]:
-        """The versions chosen before and after."""
-        return self.steppers["before"].chosen, self.steppers["after"].chosen
+    def versions(self) -> dict[str, int]:
+        """The versions chosen "before" and "after"."""
+        return {side: stepper.chosen for side, stepper in self.steppers.items()}
 
     def paint(
         self,
         *,
         picture: Picture | None,
         items: dict[str, Explained | None],
+        failure: Exception | None,
         versions: Sequence[Version],
         live: int,
         look: layout.Look,
@@ -84,7 +85,16 @@ class CompareView(ipywidgets.HBox):
             else:
                 size = min(box, SIZE)
                 layout.show(self.stages[side], picture, item, look, box=size, ratio=ratio)
-            self._facts[side].value = self._text(item)
+            if item is None and failure is not None:
+                self._facts[side].value = error_html("This image cannot be shown.", failure)
+            else:
+                self._facts[side].value = self._text(item)
+
+    def paint_end(self, text: str) -> None:
+        """Show that there is nothing more to look at (for the UI pump)."""
+        for side, stage in self.stages.items():
+            stage.clear()
+            self._facts[side].value = escape(text)
 
     def _text(self, item: Explained | None) -> str:
         if item is None:

@@ -19,7 +19,7 @@ from xfeedback_widgets.widgets.stage import Stage
 from xfeedback_widgets.widgets.text import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -83,6 +83,7 @@ class GridView(ipywidgets.VBox):
         *,
         pictures: Mapping[str, Picture],
         items: Mapping[str, Explained],
+        failed: Collection[str],
         answers: Mapping[str, str],
         selected: int,
         look: layout.Look,
@@ -108,7 +109,7 @@ class GridView(ipywidgets.VBox):
                     canvas,
                     ratio,
                     index,
-                    item=items.get(image_id),
+                    caption=self._caption(items.get(image_id), image_id in failed),
                     answer=answers.get(image_id),
                     selected=index == selected,
                 )
@@ -150,7 +151,7 @@ class GridView(ipywidgets.VBox):
         ratio: float,
         index: int,
         *,
-        item: Explained | None,
+        caption: str,
         answer: str | None,
         selected: bool,
     ) -> None:
@@ -172,12 +173,13 @@ class GridView(ipywidgets.VBox):
         canvas.fill_style = _INK
         canvas.font = f"{round(12 * ratio)}px sans-serif"
         canvas.text_baseline = "middle"
-        text = "…" if item is None else self._caption(item)
         sign = f"{SIGNS[answer]} " if answer else ""
         middle = (y + TILE + CAPTION / 2) * ratio
-        canvas.fill_text(f"{sign}{text}", (x + 3) * ratio, middle, (TILE - 6) * ratio)
+        canvas.fill_text(f"{sign}{caption}", (x + 3) * ratio, middle, (TILE - 6) * ratio)
 
-    def _caption(self, item: Explained) -> str:
+    def _caption(self, item: Explained | None, failed: bool) -> str:
+        if item is None:
+            return "unreadable" if failed else "…"
         true, predicted = (shorten(self._names[i], 10) for i in (item.label, item.predicted))
         return f"{true}" if item.label == item.predicted else f"{true} → {predicted}"
 

@@ -1,4 +1,4 @@
-"""Small makers and checks for the review widget: rows, dropdowns, its options, closing a widget tree."""
+"""Checks of the review widget's options, and closing a whole tree of widgets."""
 
 from __future__ import annotations
 
@@ -13,22 +13,6 @@ from xfeedback_widgets.widgets.queue import ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-
-def row(children: Sequence[ipywidgets.Widget]) -> ipywidgets.HBox:
-    """Return a row that wraps on a narrow page."""
-    box = ipywidgets.HBox(list(children))
-    box.add_class("xf-row")
-    return box
-
-
-def dropdown(
-    label: str, options: Sequence[tuple[str, Any]], value: Any, tooltip: str
-) -> ipywidgets.Dropdown:
-    """Return a labelled dropdown of (text, value) pairs."""
-    return ipywidgets.Dropdown(
-        description=label, options=list(options), value=value, tooltip=tooltip
-    )
 
 
 def tree(root: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:

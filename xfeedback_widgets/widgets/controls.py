@@ -1,0 +1,228 @@
+"""All that can be seen and pressed, built once: buttons, fields, views, and where they stand.
+
+What a press does is decided by whoever gives `press`; what is shown, by the painter. Every button says
+its key, and every field has a label.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from xfeedback_widgets.saliency import METHODS
+from xfeedback_widgets.widgets import colors, grid, keys
+from xfeedback_widgets.widgets.compare import CompareView
+from xfeedback_widgets.widgets.grid import GridView
+from xfeedback_widgets.widgets.layout import Look
+from xfeedback_widgets.widgets.queue import ORDERS
+from xfeedback_widgets.widgets.single import SingleView
+from xfeedback_widgets.widgets.text import method_title, shorten
+from xfeedback_widgets.widgets.training_panel import TrainingPanel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from xfeedback_widgets.session import Session
+    from xfeedback_widgets.widgets.bridge import Bridge
+    from xfeedback_widgets.widgets.stage import Stage
+
+VIEWS = {"one": "One image", "grid": "Grid", "compare": "Before / after"}
+
+NAMES = {
+    ".xf-single .xf-picture": "Picture of the current image with its saliency map",
+    ".xf-grid .xf-picture": "Page of small pictures; move with the arrow keys",
+    ".xf-compare .xf-picture": "Picture with the map of one version",
+    ".xf-opacity .noUi-handle": "Opacity of the map",
+    ".xf-answer-bar .progress": "Share of images answered",
+    ".xf-training-bar .progress": "Progress of the training",
+}
+"""Names for screen readers, by CSS selector, where ipywidgets has no label of its own."""
+
+
+class Controls:
+    """The widgets of a review and their arrangement.
+
+    Parameters
+    ----------
+    session : Session
+    bridge : Bridge
+    keys : dict of action to key
+    press : callable
+        ``press(action)`` when a button is pressed.
+    on_ready : callable
+        See :class:`~.stage.Stage`.
+    method, target, order, colormap, opacity, page_size
+        First values of the fields.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        bridge: Bridge,
+        keys: dict[str, str],
+        *,
+        press: Callable[[str], None],
+        on_ready: Callable[[], None],
+        method: str,
+        target: str | int,
+        order: str,
+        colormap: str,
+        opacity: float,
+        page_size: int,
+    ) -> None:
+        self.buttons: dict[str, ipywidgets.Button] = {}
+        self.bridge = bridge
+        self._keys, self._press = keys, press
+        names = tuple(session.data.class_names)
+        self.summary = ipywidgets.HTML()
+        self.bar = _classed(
+            ipywidgets.IntProgress(min=0, max=max(1, len(session.data)), value=0),
+            "xf-progress",
+            "xf-answer-bar",
+        )
+        self.status = _classed(ipywidgets.HTML(), "xf-status")
+        self._make_fields(names, method, target, order, colormap, opacity, page_size)
+        self.single = SingleView(names, on_ready)
+        self.grid = GridView(names, self._page_controls(), on_ready)
+        self.compare = CompareView(names, self.button, on_ready)
+        self.views: dict[str, ipywidgets.Box] = {
+            "one": self.single,
+            "grid": self.grid,
+            "compare": self.compare,
+        }
+        self.training = TrainingPanel(session, self.button)
+        self.children: Sequence[ipywidgets.Widget] = [
+            bridge,
+            row([self.summary, self.bar]),
+            row(self._top_buttons()),
+            *self.views.values(),
+            _classed(row(self._answer_buttons()), "xf-answers"),
+            self.status,
+            _classed(ipywidgets.HBox(self._settings), "xf-settings"),
+            self.training,
+        ]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Every stage, shown or not."""
+        return [self.single.stage, self.grid.stage, *self.compare.stages.values()]
+
+    @property
+    def colormap(self) -> str:
+        """The colormap chosen."""
+        return str(self.colormap_field.value)
+
+    def look(self, *, contour: bool) -> Look:
+        """Return how maps are to be drawn, as the fields say."""
+        return Look(self.colormap, float(self.opacity_field.value), contour)
+
+    def caption(self, action: str, text: str) -> str:
+        """Return the text of a button with its key: "Accept (a)"."""
+        key = self._keys.get(action)
+        return f"{text} ({keys.caption(key)})" if key else text
+
+    def button(self, action: str, text: str, tooltip: str) -> ipywidgets.Button:
+        """Make the button of an action."""
+        made = ipywidgets.Button(description=self.caption(action, text), tooltip=tooltip)
+        made.on_click(lambda _: self._press(action))
+        self.buttons[action] = made
+        return made
+
+    def _make_fields(
+        self,
+        names: Sequence[str],
+        method: str,
+        target: str | int,
+        order: str,
+        colormap: str,
+        opacity: float,
+        page_size: int,
+    ) -> None:
+        classes = [(shorten(name), index) for index, name in enumerate(names)]
+        self.class_field = _dropdown(
+            "Class", [("All classes", -1), *classes], -1, "Offer only images of this true class"
+        )
+        orders = [(text, name) for name, text in ORDERS.items()]
+        self.order_field = _dropdown("Order", orders, order, "Which images come first")
+        methods = [(method_title(name), name) for name in METHODS]
+        self.method_field = _dropdown("Method", methods, method, "How the map is computed")
+        targets = [("true class", "label"), ("predicted class", "predicted"), *classes]
+        self.target_field = _dropdown("Map for", targets, target, "The class the map explains")
+        tables = [(name, name) for name in colors.COLORMAPS]
+        self.colormap_field = _dropdown("Colours", tables, colormap, "Colours of the heat map")
+        self.opacity_field = _classed(
+            ipywidgets.FloatSlider(
+                value=opacity,
+                min=0.0,
+                max=1.0,
+                step=0.05,
+                description="Opacity",
+                readout_format=".2f",
+            ),
+            "xf-opacity",
+        )
+        sizes = [(str(size), size) for size in grid.PAGE_SIZES]
+        self.page_size_field = _dropdown("Tiles", sizes, page_size, "Tiles on a page")
+        self._settings = [
+            self.class_field,
+            self.order_field,
+            self.method_field,
+            self.target_field,
+            self.colormap_field,
+            self.opacity_field,
+        ]
+
+    def _top_buttons(self) -> list[ipywidgets.Widget]:
+        views = [
+            _classed(self.button(name, text, f"Show: {text.lower()}"), "xf-view")
+            for name, text in VIEWS.items()
+        ]
+        contour = self.button("contour", "Contour", "Switch between heat map and contour lines")
+        return [
+            *views,
+            _classed(contour, "xf-apart"),
+            self.button("undo", "Undo", "Take back the last answer and return to its image"),
+            self.button("redo", "Redo", "Give the answer again that was taken back"),
+        ]
+
+    def _answer_buttons(self) -> list[ipywidgets.Widget]:
+        texts = {
+            "accept": "The model looks at what matters; go to the next image",
+            "reject": "The model looks at the wrong thing; go to the next image",
+            "unsure": "Cannot be decided; go to the next image",
+            "skip": "Go to the next image without an answer",
+            "back": "Go to the image before",
+        }
+        return [
+            _classed(self.button(action, action.capitalize(), text), f"xf-{action}")
+            for action, text in texts.items()
+        ]
+
+    def _page_controls(self) -> list[ipywidgets.Widget]:
+        return [
+            self.button("previous_page", "Previous page", "Go to the page before"),
+            self.button("next_page", "Next page", "Go to the page after"),
+            self.button("accept_rest", "Accept the rest", "Accept every open tile of this page"),
+            self.button("open", "Open", "Show the selected tile as one image"),
+            self.page_size_field,
+        ]
+
+
+def row(children: Sequence[ipywidgets.Widget]) -> ipywidgets.HBox:
+    """Return a row that wraps on a narrow page."""
+    return _classed(ipywidgets.HBox(list(children)), "xf-row")
+
+
+def _classed(widget: Any, *names: str) -> Any:
+    for name in names:
+        widget.add_class(name)
+    return widget
+
+
+def _dropdown(
+    label: str, options: Sequence[tuple[str, Any]], value: Any, tooltip: str
+) -> ipywidgets.Dropdown:
+    return ipywidgets.Dropdown(
+        description=label, options=list(options), value=value, tooltip=tooltip
+    )

@@ -1,0 +1,236 @@
+"""Painting: brings what is on the desk, in the session and fetched onto the widgets.
+
+Everything here runs on the UI pump and nowhere else, and writes only what no person edits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import ipycanvas
+import ipywidgets
+
+from xfeedback_widgets.widgets.controls import NAMES
+from xfeedback_widgets.widgets.explainer import View
+from xfeedback_widgets.widgets.parts import tree
+from xfeedback_widgets.widgets.single import ANSWERED, SIZE
+from xfeedback_widgets.widgets.text import error_html, escape
+
+if TYPE_CHECKING:
+    from xfeedback_widgets.session import Session
+    from xfeedback_widgets.widgets.controls import Controls
+    from xfeedback_widgets.widgets.desk import Desk
+    from xfeedback_widgets.widgets.explainer import Explained, Explainer
+    from xfeedback_widgets.widgets.layout import Look
+
+_PADDING = 30  # of the root container, both sides
+# What only the pump writes; what a person edits is never sent back to the page.
+_PAINTED = (ipywidgets.HTML, ipywidgets.IntProgress, ipywidgets.Button, ipycanvas.Canvas)
+
+
+class Painter:
+    """Paints one review.
+
+    Parameters
+    ----------
+    session : Session
+    desk : Desk
+    controls : Controls
+    explainer : Explainer
+
+    Attributes
+    ----------
+    contour : bool
+        Contour lines instead of a heat map.
+    width, ratio : int, float
+        Width of the page in CSS pixels, and device pixels per CSS pixel.
+    """
+
+    def __init__(
+        self, session: Session, desk: Desk, controls: Controls, explainer: Explainer
+    ) -> None:
+        self.contour = False
+        self.width, self.ratio = 800, 1.0
+        self._session, self._desk = session, desk
+        self._controls, self._explainer = controls, explainer
+        self._versions = session.versions
+        self._announced: str | None = None
+
+    # ------------------------------------------------------------------ what is looked at
+
+    @property
+    def view(self) -> View:
+        """How the maps on screen are computed: the fields' choice, under the live weights."""
+        fields = self._controls
+        return View(fields.method_field.value, fields.target_field.value, self._session.version)
+
+    def seen(self, image_id: str) -> Explained | None:
+        """Return the map of an image that a person sees or is about to see.
+
+        Just after a publication that is still the map on screen, under the weights before.
+        """
+        view, shown = self.view, self._desk.shown
+        item = self._explainer.ready(image_id, view)
+        if item is not None or shown is None or shown.image_id != image_id:
+            return item
+        same = (shown.view.method, shown.view.target) == (view.method, view.target)
+        return shown if same else None
+
+    # ------------------------------------------------------------------ painting
+
+    def header(self) -> None:
+        """Paint how much has been answered."""
+        session, controls = self._session, self._controls
+        counts, answered = session.feedback.counts(), len(self._desk.answered)
+        controls.summary.value = (
+            f"<strong>{answered} of {len(session.data)}</strong> answered · "
+            f"{session.answers_since_training} since the last training "
+            f'<span class="xf-muted">({counts["accept"]} ✓ accepted, '
+            f"{counts['reject']} ✕ rejected, {counts['unsure']} ? unsure)</span>"
+        )
+        controls.bar.value = answered
+        controls.buttons["undo"].disabled = not session.can_undo
+        controls.buttons["redo"].disabled = not session.can_redo
+
+    def views(self) -> None:
+        """Paint which view is open, and what can be pressed in it."""
+        mode, controls = self._desk.mode, self._controls
+        for name, box in controls.views.items():
+            button, on = controls.buttons[name], name == mode
+            box.layout.display = "flex" if on else "none"
+            (button.add_class if on else button.remove_class)("xf-on")
+        for action in ANSWERED:
+            controls.buttons[action].disabled = mode == "compare"
+        text = "Heat map" if self.contour else "Contour"
+        controls.buttons["contour"].description = controls.caption("contour", text)
+        controls.bridge.names = NAMES
+
+    def content(self) -> None:
+        """Paint the open view."""
+        look, desk = self._controls.look(contour=self.contour), self._desk
+        with desk.lock:
+            mode, view, current = desk.mode, self.view, desk.current
+        if mode == "grid":
+            self._grid(look, view)
+        elif current is None:
+            self._end(mode)
+        elif mode == "compare":
+            self._compare(look, view, current)
+        else:
+            self._single(look, current)
+
+    def training(self) -> None:
+        """Paint the trainer's progress."""
+        self._controls.training.paint(self._versions)
+
+    def versions(self) -> None:
+        """Read the versions anew, and paint what depends on them."""
+        self._versions = self._session.versions
+        self.training()
+
+    def status(self, html: str) -> None:
+        """Paint the status line."""
+        self._controls.status.value = html
+
+    def failed(self, error: Exception) -> None:
+        """Show that painting failed; widgets that were closed meanwhile must not end the pump."""
+        with contextlib.suppress(Exception):
+            self.status(error_html("The screen could not be updated.", error))
+
+    def resend(self) -> None:
+        """Send again all that is painted: a dropped message must not leave a wrong screen."""
+        for child in self._controls.children:
+            for widget in tree(child):
+                if isinstance(widget, _PAINTED):
+                    widget.send_state()
+        for stage in self._controls.stages:
+            for source in stage.sources:
+                source.send_state()
+        self.content()
+
+    def moved(self) -> None:
+        """Let the next image be announced even if it was announced before."""
+        self._announced = None
+
+    # ------------------------------------------------------------------ the views
+
+    def _single(self, look: Look, current: str) -> None:
+        shown = self.seen(current)
+        self._controls.single.paint(
+            current,
+            picture=self._explainer.picture_ready(current),
+            item=shown,
+            votes=self._session.feedback.votes.get(current, ()),
+            failure=self._explainer.failure(current) if shown is None else None,
+            look=look,
+            box=self._box,
+            ratio=self.ratio,
+        )
+        self._desk.shown = shown
+        if shown is not None:
+            self._announce(current, self._controls.single.describe(shown))
+
+    def _end(self, mode: str) -> None:
+        text = "There are no images of this class."
+        if self._desk.length:
+            text = "Every image of this queue is answered. Train, or choose another class or order."
+        if mode == "compare":
+            self._controls.compare.paint_end(text)
+        else:
+            self._controls.single.paint_end(text)
+        self._desk.shown = None
+        self._announce(text, text)
+
+    def _grid(self, look: Look, view: View) -> None:
+        desk, explainer = self._desk, self._explainer
+        with desk.lock:
+            page, selected, start = desk.page, desk.selected, desk.page_start
+        votes = self._session.feedback.votes
+        items = {i: item for i in page if (item := explainer.ready(i, view)) is not None}
+        answers = {i: own for i in page if (own := desk.own_answer(votes.get(i, ()))) is not None}
+        view_box = self._controls.grid
+        view_box.paint(
+            page,
+            pictures={i: p for i in page if (p := explainer.picture_ready(i)) is not None},
+            items=items,
+            failed={i for i in page if explainer.failure(i) is not None},
+            answers=answers,
+            selected=selected,
+            look=look,
+            width=self.width - _PADDING,
+            ratio=self.ratio,
+        )
+        text = "There are no images of this class."
+        if page:
+            image_id = page[selected]
+            described = view_box.describe(image_id, items.get(image_id), answers.get(image_id))
+            text = f"{start + selected + 1} of {desk.length}: {described}"
+        view_box.line.value = escape(text)
+        self._announce(text, text)
+
+    def _compare(self, look: Look, view: View, current: str) -> None:
+        chosen = self._controls.compare.versions
+        items: dict[str, Any] = {
+            side: self._explainer.ready(current, View(view.method, view.target, version))
+            for side, version in chosen.items()
+        }
+        self._controls.compare.paint(
+            picture=self._explainer.picture_ready(current),
+            items=items,
+            failure=self._explainer.failure(current),
+            versions=self._versions,
+            live=view.version,
+            look=look,
+            box=self._box,
+            ratio=self.ratio,
+        )
+
+    @property
+    def _box(self) -> int:
+        return max(160, min(SIZE, self.width - _PADDING))
+
+    def _announce(self, what: str, text: str) -> None:
+        if self._announced != what:
+            self._announced = what
+            self._controls.bridge.announcement = text
