@@ -132,6 +132,18 @@ def test_garbage_log(tmp_path, killed, with_index):
     assert check(put(tmp_path / "b", damaged), damaged)
 
 
+def test_first_page_overwritten(tmp_path, closed):
+    damaged = {"": random.Random(5).randbytes(4096) + closed[""][4096:]}
+    assert "header" in check(put(tmp_path / "x", damaged), damaged)
+
+
+@pytest.mark.parametrize("offset", range(0, 60, 7))
+def test_garbled_schema(tmp_path, closed, offset):
+    damaged = bytearray(closed[""])
+    damaged[damaged.index(b"CREATE TRIGGER") + offset] = 0xFE
+    assert check(put(tmp_path / "x", {"": damaged}), {"": damaged})
+
+
 def test_last_answer_cut_off_from_the_log(tmp_path, killed):
     """SQLite alone would forget it without a word: the log ends in a perfectly good frame."""
     damaged = {**killed, "-wal": killed["-wal"][: -(24 + 4096)]}

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,7 @@ def test_processes_share_a_journal(path):
         while writers.poll() is None:
             if journal.count:
                 journal.append(Verdict(f"me{journal.count}", "unsure"))
+            time.sleep(0.005)
         assert writers.returncode == 0
         assert [r for r in journal.records() if r.annotator is None]
         for name in ("ada", "bob", "cy"):

@@ -72,6 +72,10 @@ class _DamagedError(Exception):
     """Internal: the bytes on disk are not what was written."""
 
 
+# a damaged schema reaches us through an error message that is no longer UTF-8
+_TROUBLE = (sqlite3.Error, _DamagedError, UnicodeDecodeError)
+
+
 @dataclass(frozen=True)
 class Event:
     """One line of the journal's history.
@@ -343,7 +347,7 @@ class Journal:
             try:
                 self._check_file()
                 self._catch_up()
-            except (sqlite3.DatabaseError, _DamagedError) as error:
+            except _TROUBLE as error:
                 if not _is_damage(error):
                     raise JournalError(f"cannot read {self.path}: {error}") from error
                 with _named(self.path), self._lock:
@@ -357,7 +361,7 @@ class Journal:
             with _named(self.path, "not saved: "), self._lock:
                 try:
                     return self._transact(make)
-                except (sqlite3.DatabaseError, _DamagedError) as error:
+                except _TROUBLE as error:
                     if not _is_damage(error):
                         raise
                     self._recover(str(error))
@@ -452,7 +456,7 @@ class Journal:
                 _look_before(self.path)
             self._connect()
             self._catch_up()
-        except (sqlite3.DatabaseError, _DamagedError) as error:
+        except _TROUBLE as error:
             if not _is_damage(error):
                 self._disconnect()
                 raise
@@ -555,7 +559,7 @@ def _look_before(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(100)
     ours = head[:16] == b"SQLite format 3\0" and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
-    marked = ours or _MARK.encode() in path.read_bytes() + _content(_beside(path, "-wal"))
+    marked = ours or _holds_our_rows(path.read_bytes(), _content(_beside(path, "-wal")))
     cut = len(head) < 100 and b"SQLite format 3\0".startswith(head[:16])
     if not (marked or cut):
         raise JournalError(
@@ -576,6 +580,10 @@ def _look_before(path: Path) -> None:
     log, index = _content(_beside(path, "-wal")), _content(_beside(path, "-shm"))
     if problem := wal_damage(log, index):
         raise _DamagedError(problem)
+
+
+def _holds_our_rows(main: bytes, wal: bytes) -> bool:
+    return _MARK.encode() in main + wal or bool(carve(main, wal))
 
 
 def _start(path: Path) -> None:
@@ -737,7 +745,8 @@ def _ranges(numbers: list[int]) -> str:
 
 def _is_damage(error: Exception) -> bool:
     words = (*_DAMAGE_WORDS, "could not decode", "no such table")
-    return isinstance(error, _DamagedError) or any(word in str(error).lower() for word in words)
+    named = isinstance(error, (_DamagedError, UnicodeDecodeError))
+    return named or any(word in str(error).lower() for word in words)
 
 
 _REMEDIES = {
@@ -756,7 +765,7 @@ def _named(path: Path, what: str = "") -> Iterator[None]:
     """Turn what the system says into a :class:`JournalError` that names the file and the remedy."""
     try:
         yield
-    except (OSError, sqlite3.Error, _DamagedError) as error:
+    except (OSError, *_TROUBLE) as error:
         words = str(error).lower()
         remedy = next((text for word, text in _REMEDIES.items() if word in words), "")
         raise JournalError(f"{what}{path}: {error}" + (remedy and f"; {remedy}")) from error
