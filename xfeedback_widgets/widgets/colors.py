@@ -42,8 +42,7 @@ def table(name: str) -> NDArray[np.uint8]:
         raise ValueError(f"unknown colormap {name!r}: choose one of {', '.join(COLORMAPS)}")
     import matplotlib as mpl
 
-    colors = mpl.colormaps[name](np.arange(256))[:, :3]
-    return np.asarray(np.round(colors * 255), dtype=np.uint8)
+    return np.asarray(mpl.colormaps[name](np.arange(256), bytes=True)[:, :3], dtype=np.uint8)
 
 
 def colorize(saliency: NDArray[np.floating], colormap: str = "cividis") -> NDArray[np.uint8]:

@@ -195,7 +195,8 @@ class Desk:
             self._order, self._class, self._page_size = order, only, page_size
             self._queue.reorder(self._arranged(), restart=True)
             self.page_start = self.selected = 0
-            self._since = time.monotonic()
+            self._touched = False
+            self._made = self._since = time.monotonic()
 
     def set_scores(self, probabilities: NDArray[np.floating]) -> None:
         """Order by these predictions [N, C] what is still to come.
@@ -204,6 +205,7 @@ class Desk:
         """
         with self.lock:
             fresh = not self._touched and time.monotonic() - self._made < _UNTOUCHED
+            self._touched = True
             self._probabilities = probabilities
             page = self.page
             self._queue.reorder(self._arranged(), restart=fresh)

@@ -101,6 +101,8 @@ class ReviewWidget(ipywidgets.VBox):
         widget.buttons["reject"].click()
     """
 
+    _closed = True  # until it is whole, so that a half-made one can be collected
+
     def __init__(
         self,
         session: Session,
@@ -132,7 +134,6 @@ class ReviewWidget(ipywidgets.VBox):
             page_size=page_size,
         )
         self.session = session
-        self._closed = False
         self._keys = key_table.choose(keys)
         self._desk = Desk(session, classes=offered, order=order, page_size=page_size, seed=seed)
         self.bridge = Bridge(
@@ -164,6 +165,7 @@ class ReviewWidget(ipywidgets.VBox):
             "xfeedback-scores", lambda error: self._fail("The queue could not be ordered.", error)
         )
         super().__init__(self._controls.children)
+        self._closed = False
         self.add_class("xf-root")
         self._actions = self._table()
         self._observe_fields()
@@ -267,10 +269,9 @@ class ReviewWidget(ipywidgets.VBox):
 
     def close(self) -> None:
         """Close every widget of this one and stop its threads; the session stays open. Idempotent."""
-        with self._desk.lock:
-            if self._closed:
-                return
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
         self._unsubscribe()
         for worker in (self._scorer, self.explainer, self.pump):
             worker.close()
