@@ -168,7 +168,7 @@ def _versions(arguments: argparse.Namespace) -> int:
 
 def _rollback(arguments: argparse.Namespace) -> int:
     _existing(arguments.directory, "versions")
-    store = VersionStore(arguments.directory)
+    store = VersionStore(arguments.directory, keep=None)  # how many to keep is the session's choice
     store.weights(arguments.version)  # a damaged version must not become the current one
     store.point_to(arguments.version)
     print(f"version {arguments.version} is current; sessions opened from now on start with it")

@@ -109,3 +109,36 @@ def test_a_write_that_fails_leaves_no_version(store, monkeypatch):
     monkeypatch.undo()
     assert [v.number for v in VersionStore(store.directory)] == [0, 1, 2]
     assert _write(store, 3.0).number == 3
+
+
+def test_what_killed_processes_left_is_swept_up(store):
+    left = [store.directory / "versions" / name for name in (".writing-1", ".deleting-000007")]
+    for path in left:
+        path.mkdir()
+        (path / "weights.safetensors").write_bytes(b"half")
+    _write(store, 3.0)
+    assert not any(path.exists() for path in left)
+
+
+def test_a_kill_in_the_middle_of_deleting_damages_nothing(tmp_path, monkeypatch):
+    store = VersionStore(tmp_path, keep=1)
+    for value in range(3):
+        store.point_to(_write(store, float(value)).number)
+    newest = _write(store, 3.0).number
+
+    def killed(path, **_):
+        (path / "version.json").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xfeedback_widgets.training.versions.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.point_to(newest)
+    again = VersionStore(tmp_path)
+    assert again.current()[0].number == newest
+    assert [v.number for v in again] == [0, 2, 3]
+    assert again.damage == []
+
+
+def test_a_version_deleted_while_listing_is_left_out(store, monkeypatch):
+    monkeypatch.setattr(store, "_numbers", lambda: [0, 1, 2, 3])
+    assert [v.number for v in store] == [0, 1, 2]

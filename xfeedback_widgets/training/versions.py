@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _WEIGHTS, _META, _POINTER = "weights.safetensors", "version.json", "CURRENT"
+_WRITING, _DELETING = ".writing-", ".deleting-"
 
 
 class DamagedVersionError(RuntimeError):
@@ -96,7 +97,8 @@ class VersionStore:
     def __iter__(self) -> Iterator[Version]:
         """All readable versions in order of their numbers."""
         for number in self._numbers():
-            with contextlib.suppress(DamagedVersionError):
+            # KeyError: another thread or process has deleted it since its name was read
+            with contextlib.suppress(DamagedVersionError, KeyError):
                 yield self.get(number)
 
     def get(self, number: int) -> Version:
@@ -119,7 +121,10 @@ class VersionStore:
             if self._path(number).is_dir():
                 raise self._damaged(f"{path} is missing") from None
             known = ", ".join(map(str, self._numbers())) or "none"
-            raise KeyError(f"no version {number}; there are: {known}") from None
+            raise KeyError(
+                f"no version {number}; there are: {known} (the oldest are deleted beyond "
+                "keep_versions)"
+            ) from None
         except (ValueError, TypeError, KeyError) as error:
             raise self._damaged(f"{path} cannot be read ({error})") from error
 
@@ -165,8 +170,8 @@ class VersionStore:
                 correction=correction,
                 weights_sha256=hashlib.sha256(content).hexdigest(),
             )
-            scratch = self._root / f".writing-{os.getpid()}"
-            shutil.rmtree(scratch, ignore_errors=True)
+            self._sweep()
+            scratch = self._root / f"{_WRITING}{os.getpid()}"
             scratch.mkdir()
             _write_durably(scratch / _WEIGHTS, content)
             fields = asdict(version)
@@ -238,7 +243,16 @@ class VersionStore:
             return
         removable = [number for number in self._numbers() if number not in (0, current)]
         for number in removable[: max(0, len(removable) - self.keep)]:
-            shutil.rmtree(self._path(number), ignore_errors=True)
+            # renamed first: a version that is half deleted would look damaged
+            with contextlib.suppress(OSError):
+                self._path(number).rename(self._root / f"{_DELETING}{number:06d}")
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what is on its way out, and what killed processes left; the caller holds the lock."""
+        for path in self._root.iterdir():
+            if path.name.startswith((_WRITING, _DELETING)):
+                shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
