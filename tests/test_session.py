@@ -316,6 +316,224 @@ def test_unknown_options_are_named(tmp_path, make_model, digits):
         xf.Session(make_model(), digits, tmp_path, saliency="grad-cam")
 
 
+def test_a_subscriber_that_raises_harms_nobody(tmp_path, make_model, digits, caplog):
+    heard = []
+
+    def broken(event, payload):
+        raise ZeroDivisionError(f"broken at {event}")
+
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        session.subscribe(broken)
+        session.subscribe(lambda event, payload: heard.append(event))
+        assert session.record(xf.Verdict("digit-3", "reject")).image_id == "digit-3"
+        session.train()
+        assert session.wait(30).state == "done"
+        assert session.version == 1
+        session.train()  # the trainer's thread lives on
+        assert session.wait(30).state == "done"
+        session.undo()
+    assert {"recorded", "undone", "progress", "published"} == set(heard)
+    assert "a subscriber of the session failed at 'recorded'" in caplog.text
+    assert "ZeroDivisionError: broken at published" in caplog.text
+
+
+def test_answers_from_many_threads_start_one_run_and_are_all_kept(tmp_path, make_model, digits):
+    errors = []
+    with xf.Session(make_model(), digits, tmp_path, Slow(0), train_every=1, **FAST) as session:
+        barrier = threading.Barrier(8)
+
+        def answer(who: int) -> None:
+            barrier.wait()
+            for i in range(5):
+                try:
+                    session.record(xf.Verdict(f"digit-{who * 5 + i}", "reject"))
+                except Exception as error:  # counted
+                    errors.append(error)
+
+        threads = [threading.Thread(target=answer, args=(who,)) for who in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert len(session.feedback) == 40
+
+
+def test_a_record_is_no_failure_because_a_run_cannot_start(
+    tmp_path, make_model, digits, monkeypatch
+):
+    with xf.Session(make_model(), digits, tmp_path, train_every=1, **FAST) as session:
+
+        def busy():
+            raise RuntimeError("a training run is already under way")
+
+        monkeypatch.setattr(session, "train", busy)
+        assert session.record(xf.Verdict("digit-0", "accept")).image_id == "digit-0"
+
+
+def test_answers_given_while_training_start_the_next_run(tmp_path, make_model, digits):
+    runs = []
+    with xf.Session(make_model(), digits, tmp_path, Slow(0.05), train_every=2, **FAST) as session:
+        session.subscribe(
+            lambda event, p: runs.append(p) if getattr(p, "state", "") == "queued" else None
+        )
+        session.record(xf.Verdict("digit-0", "accept"))
+        session.record(xf.Verdict("digit-1", "accept"))
+        _until(lambda: session.progress.step)
+        for i in range(2, 5):
+            session.record(xf.Verdict(f"digit-{i}", "reject"))
+        _until(lambda: session.version == 2)
+        session.wait(30)
+        assert len(runs) == 2
+        assert session.versions[-1].answers == 5
+        session.record(xf.Verdict("digit-5", "reject"))
+        assert not session.progress.active
+
+
+def test_what_was_refused_or_rolled_back_is_not_trained_again_at_once(tmp_path, make_model, digits):
+    guard = xf.Guard(min_accuracy=1.0)
+    with xf.Session(
+        make_model(), digits, tmp_path, validation=digits, guard=guard, train_every=2, **FAST
+    ) as session:
+        for i in range(2):
+            session.record(xf.Verdict(f"digit-{i}", "accept"))
+        assert session.wait(30).state == "done"
+        assert session.version == 0
+        assert session.answers_since_training == 2
+        session.record(xf.Verdict("digit-2", "accept"))
+        assert not session.progress.active
+        session.guard = xf.Guard(max_accuracy_drop=1)
+        session.record(xf.Verdict("digit-3", "accept"))
+        session.wait(30)
+        assert session.version == 1
+        session.rollback(0)
+        session.record(xf.Verdict("digit-4", "accept"))
+        assert not session.progress.active
+
+
+def test_a_backlog_is_learned_with_the_next_answer_after_reopening(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        for i in range(4):
+            session.record(xf.Verdict(f"digit-{i}", "accept"))
+    with xf.Session(make_model(), digits, tmp_path, train_every=3, **FAST) as session:
+        assert not session.progress.active
+        session.record(xf.Verdict("digit-4", "accept"))
+        session.wait(30)
+        assert session.versions[-1].answers == 5
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_good_version(
+    tmp_path, make_model, digits, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        before = {name: t.clone() for name, t in session.model.state_dict().items()}
+        with monkeypatch.context() as patch:
+            patch.setattr("xfeedback_widgets.training.versions._write_durably", full)
+            session.train()
+            progress = session.wait(30)
+        assert (progress.state, session.version) == ("failed", 0)
+        assert "No space left on device" in progress.error
+        assert all(torch.equal(before[n], t) for n, t in session.model.state_dict().items())
+        session.train()
+        assert session.wait(30).state == "done"
+        assert session.version == 1
+
+
+def test_even_an_exit_in_the_users_code_leaves_the_trainer_alive(tmp_path, make_model, digits):
+    class Exits(Slow):
+        def loss(self, model, batch):
+            raise SystemExit(3)
+
+    with xf.Session(make_model(), digits, tmp_path, Exits(), **FAST) as session:
+        session.train()
+        assert session.wait(30).error == "SystemExit: 3"
+        session.correction = Slow(0)
+        session.train()
+        assert session.wait(30).state == "done"
+
+
+def test_a_stop_while_an_epoch_is_measured_publishes_nothing(tmp_path, make_model, digits):
+    class StopsSecondTime(ImageSet):
+        measured = 0
+
+        def batches(self, batch_size):
+            self.measured += 1
+            if self.measured == 2:  # the first is before training
+                session.stop()
+            return super().batches(batch_size)
+
+    validation = StopsSecondTime([digits[i] for i in range(20)], class_names=digits.class_names)
+    with xf.Session(make_model(), digits, tmp_path, validation=validation, **FAST) as session:
+        session.train()
+        assert session.wait(30).state == "stopped"
+        assert validation.measured == 2
+        assert session.version == 0
+
+
+def test_versions_that_cannot_be_explained_are_named(session, digits, tmp_path):
+    session.train()
+    session.wait(60)
+    with pytest.raises(KeyError, match=r"no version 7; there are: 0, 1 \(the oldest are deleted"):
+        session.explain(digits.ids[:2], version=7)
+    (tmp_path / "run" / "versions" / "000000" / "weights.safetensors").write_bytes(b"x")
+    with pytest.raises(
+        xf.training.DamagedVersionError, match="000000/weights.safetensors does not"
+    ):
+        session.explain(digits.ids[:2], version=0)
+    with pytest.raises(ValueError, match="image_ids is empty"):
+        session.explain([])
+    with pytest.raises(ValueError, match="target must be 'label', 'predicted' or a class"):
+        session.explain(digits.ids[:2], target="lable")
+
+
+def test_two_threads_explain_an_old_version_and_one_holds_the_lock(session, digits):
+    session.train()
+    session.wait(60)
+    done = []
+
+    def explain():
+        done.append(session.explain(digits.ids[:2], version=0).version)
+
+    def explain_holding():
+        with session.lock:
+            other.start()
+            time.sleep(0.2)
+            explain()
+
+    other = threading.Thread(target=explain, daemon=True)
+    holder = threading.Thread(target=explain_holding, daemon=True)
+    holder.start()
+    holder.join(20)
+    other.join(20)
+    assert done == [0, 0]
+
+
+def test_waiting_for_answers_ends_when_the_session_closes(session):
+    async def main():
+        threading.Timer(0.1, session.close).start()
+        await asyncio.wait_for(session.wait_for(3), 20)
+
+    with pytest.raises(RuntimeError, match="this session is closed"):
+        asyncio.run(main())
+
+
+def test_answers_of_other_processes_are_waited_for(tmp_path, make_model, digits):
+    with (
+        xf.Session(make_model(), digits, tmp_path, annotator="ada") as ada,
+        xf.Session(make_model(), digits, tmp_path, annotator="bo") as bo,
+    ):
+
+        async def main():
+            bo.record(xf.Verdict("digit-0", "accept"))
+            threading.Timer(0.1, bo.record, [xf.Verdict("digit-1", "accept")]).start()
+            return await asyncio.wait_for(ada.wait_for(2), 20)
+
+        assert len(asyncio.run(main())) == 2
+
+
 def _until(condition, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

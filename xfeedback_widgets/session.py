@@ -9,9 +9,11 @@ tied to one directory on disk and to one lock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import getpass
 import json
+import logging
 import os
 import threading
 import time
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 
 #: Largest side of a map that is stored with a verdict; finer maps are area-averaged down to it.
 _STORED_MAP = 32
+
+_log = logging.getLogger(__name__)
 
 Event = Literal["recorded", "undone", "redone", "progress", "published", "error"]
 
@@ -113,7 +117,9 @@ class Session:
     annotator
         Whose answers these are; default the login name.
     train_every
-        Train whenever this many answers are new; None: only when asked.
+        Train whenever this many answers came since the last run began, also when a run ends and so
+        many came meanwhile; None: only when asked. A run that failed or was stopped starts nothing
+        by itself, and neither does opening a directory: the next answer does.
     guard
         What a version must pass.
     keep_versions
@@ -175,7 +181,7 @@ class Session:
         except BaseException:
             self._journal.close()
             raise
-        self._trained_answers = self._answers_learned()
+        self._trained_answers = self._tried_answers = self._answers_learned()
         self._write_session_file()
         self._worker = Worker(self._live, self._store, self._on_training)
 
@@ -253,7 +259,10 @@ class Session:
 
     @property
     def answers_since_training(self) -> int:
-        """How many answers the live version has not learned from."""
+        """How many more answers are in force than when the live version was made.
+
+        A retracted answer counts as one fewer, whether the version had learned from it or not.
+        """
         return max(0, self._journal.count - self._trained_answers)
 
     @property
@@ -353,17 +362,35 @@ class Session:
         -------
         Explanation
             Carries the version of the weights it was computed from.
+
+        Raises
+        ------
+        KeyError
+            No such image, or no such version (any more).
+        DamagedVersionError
+            The version's files are damaged.
+        ValueError
+            No image, none that can be read, or no such method, target or class.
         """
         self._check_open()
+        if len(image_ids) == 0:
+            raise ValueError("image_ids is empty; pass at least one id")
+        if isinstance(target, str) and target not in ("label", "predicted"):
+            raise ValueError(f"target must be 'label', 'predicted' or a class, got {target!r}")
         batch = self.data.batch([self.data.index(image_id) for image_id in image_ids])
         if len(batch) == 0:
             reasons = "; ".join(f"{i}: {self.data.skipped.get(i)}" for i in image_ids)
             raise ValueError(f"none of these images can be read: {reasons}")
         name = method or self.saliency
-        if version is None or version == self.version:
-            with self._live.reading() as (_, number):
+        with self._live.reading() as (_, number):
+            live = version is None or version == number
+            if live:
                 logits, maps, targets = _explain(self._method(name), batch, target)
-        else:
+            elif self._scratch is None:
+                # copied before the scratch lock is taken: nobody waits for this lock with that one
+                self._scratch = (number, self._live.shadow())
+        if not live:
+            assert version is not None  # noqa: S101 - else it is the live one
             with self._scratch_lock:
                 number = version
                 instance = saliency_methods.create(name, self._model_of(version))
@@ -418,8 +445,7 @@ class Session:
 
     def _model_of(self, version: int) -> nn.Module:
         """The scratch copy with that version's weights; the caller holds the scratch lock."""
-        if self._scratch is None:
-            self._scratch = (self.version, self._live.shadow())
+        assert self._scratch is not None  # noqa: S101 - explain() has made it
         number, model = self._scratch
         if number != version:
             load_in_place(model, self._store.weights(version))
@@ -445,7 +471,7 @@ class Session:
         self._worker.submit(
             Run(
                 data=self.data,
-                feedback=lambda: self.feedback,
+                feedback=self._feedback_to_learn,
                 correction=self.correction,
                 settings=self.settings.but(**overrides),
                 validation=self.validation,
@@ -478,21 +504,34 @@ class Session:
         return self._worker.wait(timeout)
 
     async def wait_for(self, n_answers: int) -> Feedback:
-        """Wait, without blocking the kernel, until ``n_answers`` images are answered."""
+        """Wait, without blocking the kernel, until ``n_answers`` images are answered.
+
+        Answers that other processes write to the same directory count, too.
+
+        Raises
+        ------
+        RuntimeError
+            The session was closed meanwhile.
+        """
         loop = asyncio.get_running_loop()
         answered = asyncio.Event()
 
         def listen(event: Event, _payload: Any) -> None:
-            if event in ("recorded", "redone") and len(self.feedback) >= n_answers:
+            if event in ("recorded", "redone"):
                 loop.call_soon_threadsafe(answered.set)
 
         unsubscribe = self.subscribe(listen)
         try:
-            if len(self.feedback) < n_answers:
-                await answered.wait()
+            while True:
+                self._check_open()
+                feedback = self.feedback
+                if len(feedback) >= n_answers:
+                    return feedback
+                with contextlib.suppress(asyncio.TimeoutError):  # nothing tells of other processes
+                    await asyncio.wait_for(answered.wait(), 1.0)
+                answered.clear()
         finally:
             unsubscribe()
-        return self.feedback
 
     def rollback(self, version: int) -> None:
         """Publish an older version; newer ones stay on disk.
@@ -507,23 +546,33 @@ class Session:
             Its files are damaged; the model keeps the weights it has.
         """
         self._check_open()
-        if self.progress.active:
-            raise RuntimeError("a training run is under way; stop it before rolling back")
-        chosen, weights = self._store.get(version), self._store.weights(version)
-        self._store.point_to(version)
-        self._live.publish(weights, version)
-        self._trained_answers = chosen.answers
+        with self._live.lock, self._worker.resting():  # in this order: a user may hold the first
+            chosen, weights = self._store.get(version), self._store.weights(version)
+            self._store.point_to(version)
+            self._live.publish(weights, version)
+            self._trained_answers = chosen.answers
         self._tell("published", chosen)
 
+    def _feedback_to_learn(self) -> Feedback:
+        feedback = self.feedback
+        self._tried_answers = len(feedback.records)
+        return feedback
+
     def _train_if_due(self) -> None:
-        due = self.train_every is not None and self.answers_since_training >= self.train_every
-        if due and not self.progress.active:
-            self.train()
+        """Start the run that ``train_every`` asks for; whatever keeps it from starting is no error."""
+        if self.train_every is None or self.progress.active:
+            return
+        # Another thread may have started one, or closed the session, since: the answer is on disk.
+        with contextlib.suppress(RuntimeError):
+            if self._journal.count - self._tried_answers >= self.train_every:
+                self.train()
 
     def _on_training(self, event: Event, payload: Any) -> None:
         if event == "published":
             self._trained_answers = payload.answers
         self._tell(event, payload)
+        if event == "progress" and payload.state == "done":
+            self._train_if_due()
 
     # ------------------------------------------------------------------ listening
 
@@ -535,7 +584,9 @@ class Session:
         callback
             ``callback(event, payload)``, called on whichever thread it happens on, so it must return
             within milliseconds: "recorded", "undone", "redone" (the record), "progress", "error" (a
-            :class:`~.training.Progress`), "published" (a :class:`~.training.Version`).
+            :class:`~.training.Progress`), "published" (a :class:`~.training.Version`). What it raises
+            is logged, with its traceback, and reaches neither the answer, nor the trainer, nor the
+            other subscribers.
 
         Returns
         -------
@@ -552,7 +603,10 @@ class Session:
 
     def _tell(self, event: Event, payload: Any) -> None:
         for callback in tuple(self._subscribers):
-            callback(event, payload)
+            try:
+                callback(event, payload)
+            except Exception:
+                _log.exception("a subscriber of the session failed at %r: %r", event, callback)
 
     # ------------------------------------------------------------------ closing
 

@@ -22,7 +22,7 @@ from xfeedback_widgets.training.live import load_in_place
 from xfeedback_widgets.training.loop import Epoch, Settings, Step, iterate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
@@ -117,7 +117,8 @@ class Worker:
         Where versions are written.
     notify
         ``notify(event, payload)`` with "progress" (:class:`Progress`), "published"
-        (:class:`~.versions.Version`) and "error" (:class:`Progress`); called on the worker's thread.
+        (:class:`~.versions.Version`) and "error" (:class:`Progress`); called on the worker's thread,
+        or the caller's. It must not raise.
     threads
         Torch threads of the trainer; None: one fewer than there are cores.
     """
@@ -162,8 +163,9 @@ class Worker:
             self._progress = Progress(
                 state="queued", epochs=run.settings.epochs, message="waiting for the trainer"
             )
-            self._changed.notify_all()
         self._notify("progress", self._progress)
+        with self._changed:
+            self._changed.notify_all()
 
     def poll(self) -> Progress:
         """Return the newest snapshot."""
@@ -190,6 +192,20 @@ class Worker:
             self._progress = replace(self._progress, state="stopping", message="stopping")
             self._changed.notify_all()
         self._notify("progress", self._progress)
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Keep runs from starting while the context lasts.
+
+        Raises
+        ------
+        RuntimeError
+            A run is active.
+        """
+        with self._changed:
+            if self._progress.active:
+                raise RuntimeError("a training run is under way; stop it before rolling back")
+            yield
 
     def latest_version(self) -> int:
         """Return the number of the live version."""
@@ -230,7 +246,7 @@ class Worker:
                     self._train(run)
             except _StopRun:
                 self._end("stopped", message="stopped; the last published version is live")
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must reach the screen
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it must reach the screen
                 self._end(
                     "failed",
                     message="failed; the last published version is live",
@@ -239,6 +255,8 @@ class Worker:
                 )
 
     def _train(self, run: Run) -> None:
+        if self._stopping:
+            raise _StopRun
         feedback = run.feedback()
         parent = self._live.version
         shadow = self._copy_of_live()
@@ -252,6 +270,8 @@ class Worker:
         with contextlib.closing(events):  # type: ignore[type-var]
             self._show(state="running", message="measuring before training", step=0)
             for event in events:
+                if self._stopping:  # also while an epoch was measured: nothing more is published
+                    raise _StopRun
                 if isinstance(event, Step):
                     self._show_step(event, clock)
                 elif event.epoch == 0:
