@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -43,7 +44,8 @@ def test_decoys_give_the_class_away_in_training_only():
 
 
 def test_decoys_lie_off_the_digit_and_masks_on_the_decoys():
-    with_decoys, without = decoy_digits("valid"), decoy_digits("valid", corners=0)
+    with_decoys = decoy_digits("valid", masks="decoys")
+    without = decoy_digits("valid", masks="decoys", corners=0)
     differs = (stacked(with_decoys) != stacked(without))[:, 0]
     irrelevant = ~masks(with_decoys)
     assert torch.equal(irrelevant.sum((1, 2)), torch.full((300,), 4 * DECOY**2))
@@ -53,13 +55,13 @@ def test_decoys_lie_off_the_digit_and_masks_on_the_decoys():
 
 
 def test_one_corner_is_drawn_for_each_image():
-    data = decoy_digits("train", corners=1)
+    data = decoy_digits("train", corners=1, masks="decoys")
     hidden = torch.stack(
         [~masks(data)[:, rows, columns].flatten(1).any(1) for rows, columns in CORNERS]
     )
     assert torch.equal(hidden.sum(0), torch.ones(len(data), dtype=torch.long))
     assert (hidden.sum(1) > 200).all()
-    other = decoy_digits("train", corners=1, seed=1)
+    other = decoy_digits("train", corners=1, masks="decoys", seed=1)
     assert not torch.equal(masks(data), masks(other))
 
 
@@ -121,17 +123,18 @@ def test_backgrounds_are_the_photographs_and_splits_use_different_parts():
         for i in range(0, len(data), len(data) // 5):
             photograph = getattr(photographs, TEXTURES[int(data.groups[i]) % 3])()
             part = torch.tensor(photograph[:, left:right]).float() / 255
-            row = data[i][0][0, 0]  # never under the digit
-            assert not data.mask(i)[0].any()
-            found = (part.unfold(1, len(row), 1) * 0.6 - row).abs().amax(2).min()
+            free = int((~data.mask(i).any(1)).nonzero()[0])  # a row without ink
+            row = data[i][0][0, free]
+            found = (part.unfold(1, len(row), 1) * 0.7 - row).abs().amax(2).min()
             assert found < 1e-6
 
 
-def test_masks_are_the_strokes_and_a_little_more():
-    data = textured_digits("valid")
-    ink = stacked(data)[:, 0] > 0.75  # brighter than any texture, which reaches 0.6
+@pytest.mark.parametrize("make", [textured_digits, partial(decoy_digits, corners=0)])
+def test_masks_are_the_strokes_and_a_little_more(make):
+    data = make("valid")
+    ink = stacked(data)[:, 0] > 0.7  # brighter than any texture
     inside = masks(data)
-    assert (ink.sum((1, 2)) > 20).all()
+    assert (ink.sum((1, 2)) > 4).all()
     assert not (ink & ~inside).any()
     assert 0.05 < inside.float().mean() < 0.5
 
@@ -155,7 +158,8 @@ def test_decoy_mnist_follows_the_protocol(mnist):
     assert (read == test.labels[:1000]).float().mean() < 0.2
     assert test.ids[7] == "test-00007"
     assert valid.ids[0] == "train-54000"
-    assert valid.mask(0).sum() == 28 * 28 - 4 * DECOY**2
+    assert decoy_mnist(mnist, "test", masks="decoys").mask(0).sum() == 28 * 28 - 4 * DECOY**2
+    assert 50 < valid.mask(0).sum() < 500  # the digit's strokes
 
 
 def test_missing_files_and_packages_are_named(tmp_path, monkeypatch):
@@ -172,6 +176,7 @@ def test_missing_files_and_packages_are_named(tmp_path, monkeypatch):
         (lambda: decoy_digits("validation"), "known: train, valid, test"),
         (lambda: decoy_digits(corners=2), "corners must be 0, 1 or 4"),
         (lambda: decoy_digits(size=8), "at least 16"),
+        (lambda: decoy_digits(masks="digits"), "masks must be 'digit' or 'decoys'"),
         (lambda: textured_digits(correlation=95), r"correlation must be in \[0, 1\]"),
         (lambda: textured_digits(size=600), "size must be in 32…128"),
     ],

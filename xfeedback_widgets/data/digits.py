@@ -9,7 +9,7 @@ downloaded. Models and training for these problems are in :mod:`xfeedback_widget
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -38,9 +38,8 @@ _SPLIT_SEED = 1234
 
 _INK = 0.3  # a pixel at least this bright belongs to a stroke
 _STROKE_MARGIN = 2  # pixels by which the mask of a stroke is wider than its ink
-_BRIGHTNESS = 0.6  # of a texture, so that white ink stands out from every one of them
+_BRIGHTNESS = 0.7  # of a texture, so that white ink stands out from every one of them
 _COPIES = 4  # pictures made of each training digit, each on another crop
-_JITTER = 4  # pixels by which a digit may lie off the centre
 _GREY_STEP = 25  # a decoy of class y has grey 255 − 25 y
 
 
@@ -49,6 +48,7 @@ def decoy_digits(
     *,
     corners: int = 4,
     decorrelated: bool | None = None,
+    masks: Literal["digit", "decoys"] = "digit",
     seed: int = 0,
     size: int = 28,
 ) -> ImageSet:
@@ -67,6 +67,10 @@ def decoy_digits(
     decorrelated
         True: the decoys have the grey of a digit drawn at random. Default: False in training, True in
         validation and test, where a model shows what it does without the shortcut.
+    masks
+        What is relevant: ``"digit"``, the strokes and two pixels around them, as a person would judge a
+        map; or ``"decoys"``, everything but the decoys, so that attribution overlap (eq. 17 of Bekkemoen
+        & Langseth) measures attention to the decoys.
     seed
         Of the corners and of the random greys.
     size
@@ -76,9 +80,8 @@ def decoy_digits(
     Returns
     -------
     ImageSet
-        float32 ``[1, size, size]`` in [0, 1]; masks are False on the decoys and True elsewhere, so that
-        attribution overlap (eq. 17) measures attention to the decoys. Groups are the ten classes. The id
-        of a digit, such as ``"digit-0007"``, is its place in scikit-learn's set.
+        float32 ``[1, size, size]`` in [0, 1]; groups are the ten classes. The id of a digit, such as
+        ``"digit-0007"``, is its place in scikit-learn's set.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def decoy_digits(
     inner = size - 2 * margin
     images = F.pad(_resized(digits, inner), [margin] * 4)
     names = [f"digit-{row:04d}" for row in rows.tolist()]
-    return _with_decoys(images, labels, names, split, corners, decorrelated, seed)
+    return _with_decoys(images, labels, names, split, corners, decorrelated, masks, seed)
 
 
 def decoy_mnist(
@@ -102,6 +105,7 @@ def decoy_mnist(
     *,
     corners: int = 4,
     decorrelated: bool | None = None,
+    masks: Literal["digit", "decoys"] = "digit",
     seed: int = 0,
 ) -> ImageSet:
     """MNIST with decoy squares of grey ``255 − 25 y``: the protocol of Bekkemoen & Langseth.
@@ -113,7 +117,7 @@ def decoy_mnist(
     split
         ``"train"`` (54,000 digits), ``"valid"`` (the last 6,000 of MNIST's training digits) or
         ``"test"`` (MNIST's 10,000).
-    corners, decorrelated, seed
+    corners, decorrelated, masks, seed
         As in :func:`decoy_digits`; with one corner it is the Decoy MNIST of Ross et al.
 
     Returns
@@ -148,7 +152,7 @@ def decoy_mnist(
     images = mnist.data[rows.start : rows.stop, None].float() / 255
     labels = mnist.targets[rows.start : rows.stop].long()
     names = [f"{part}-{row:05d}" for row in rows]
-    return _with_decoys(images, labels, names, split, corners, decorrelated, seed)
+    return _with_decoys(images, labels, names, split, corners, decorrelated, masks, seed)
 
 
 def textured_digits(
@@ -177,7 +181,7 @@ def textured_digits(
         over the two other textures. Default: 0.95 in training, and in validation and test the balanced
         design above. ``correlation=1 / 3`` in training gives the ceiling: no shortcut to take.
     size
-        Side of the images in pixels, from 32 to 128; the digit takes three quarters of it.
+        Side of the images in pixels, from 32 to 128. The digit, 9/16 as large, may lie anywhere in it.
     seed
         Of textures, crops and places.
 
@@ -207,7 +211,7 @@ def textured_digits(
     digits, numbers, rows = _digits(split)
     keep = torch.isin(numbers, torch.tensor(wanted))
     copies = _COPIES if split == "train" else len(TEXTURES)
-    digits = _resized(digits[keep], size * 3 // 4).repeat_interleave(copies, 0)
+    digits = _resized(digits[keep], size * 9 // 16).repeat_interleave(copies, 0)
     labels = torch.tensor([wanted.index(n) for n in numbers[keep].tolist()])
     labels = labels.repeat_interleave(copies)
     names = [f"digit-{row:04d}-{copy}" for row in rows[keep].tolist() for copy in range(copies)]
@@ -223,14 +227,13 @@ def textured_digits(
     ink = _placed(digits[:, 0], size, generator)
     crops = _crops(_photographs(split), textures, size, generator)
     images = crops * _BRIGHTNESS * (1 - ink) + ink
-    strokes = F.max_pool2d((ink > _INK).float()[:, None], 2 * _STROKE_MARGIN + 1, 1, _STROKE_MARGIN)
     return ImageSet(
         _pairs(images[:, None], labels),
         ids=names,
         class_names=[str(n) for n in wanted],
         groups=len(TEXTURES) * labels + textures,
         group_names=[f"{n} on {texture}" for n in wanted for texture in TEXTURES],
-        masks=strokes[:, 0] > 0,
+        masks=_strokes(ink[:, None]),
     )
 
 
@@ -252,11 +255,14 @@ def _with_decoys(
     split: str,
     corners: int,
     decorrelated: bool | None,
+    relevant: Literal["digit", "decoys"],
     seed: int,
 ) -> ImageSet:
     """Draw decoys on ``images [N, 1, S, S]`` in place and wrap them."""
     if corners not in (0, 1, 4):
         raise ValueError(f"corners must be 0, 1 or 4, got {corners}")
+    if relevant not in ("digit", "decoys"):
+        raise ValueError(f"masks must be 'digit' or 'decoys', got {relevant!r}")
     if decorrelated is None:
         decorrelated = split != "train"
     generator = _generator(split, seed)
@@ -264,6 +270,8 @@ def _with_decoys(
     greys = (255 - _GREY_STEP * read).float()[:, None, None] / 255
     place = torch.randint(0, 4, labels.shape, generator=generator)
     masks = torch.ones(len(images), *images.shape[2:], dtype=torch.bool)
+    if relevant == "digit":
+        masks = _strokes(images)
     near, far = slice(0, DECOY), slice(-DECOY, None)
     for corner, (rows, columns) in enumerate(((near, near), (near, far), (far, near), (far, far))):
         if corners:
@@ -281,14 +289,18 @@ def _with_decoys(
     )
 
 
+def _strokes(ink: Tensor) -> Tensor:
+    """Return where ``ink [N, 1, H, W]`` is, two pixels around it included, bool ``[N, H, W]``."""
+    wide = F.max_pool2d((ink > _INK).float(), 2 * _STROKE_MARGIN + 1, 1, _STROKE_MARGIN)
+    return wide[:, 0] > 0
+
+
 def _placed(digits: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Lay each of ``digits [N, s, s]`` on an empty ``[N, size, size]`` canvas, a little off the centre."""
+    """Lay each of ``digits [N, s, s]`` somewhere on an empty ``[N, size, size]`` canvas."""
     side = digits.shape[1]
-    offsets = torch.randint(-_JITTER, _JITTER + 1, (len(digits), 2), generator=generator)
+    corners = torch.randint(0, size - side + 1, (len(digits), 2), generator=generator).tolist()
     canvas = torch.zeros(len(digits), size, size)
-    for digit, target, (down, right) in zip(
-        digits, canvas, (offsets + (size - side) // 2).tolist(), strict=True
-    ):
+    for digit, target, (down, right) in zip(digits, canvas, corners, strict=True):
         target[down : down + side, right : right + side] = digit
     return canvas
 
