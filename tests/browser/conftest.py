@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -157,8 +158,13 @@ class Server:
     def _wait(self, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            with contextlib.suppress(OSError):
+            try:
                 urllib.request.urlopen(self.url, timeout=2).close()
+            except urllib.error.HTTPError:
+                return  # an empty Voila has no front page, but it answers
+            except OSError:
+                pass
+            else:
                 return
             if self.process.poll() is not None:
                 break
@@ -168,7 +174,7 @@ class Server:
     def close(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(5)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -186,12 +192,12 @@ class Server:
         nbformat.write(notebook, path)
         return path
 
-    def kernels(self) -> list[dict]:
+    def sessions(self) -> list[dict]:
         with urllib.request.urlopen(f"{self.url}/api/sessions", timeout=10) as answer:
             return json.load(answer)
 
     def shut_down_kernels(self) -> None:
-        for session in self.kernels():
+        for session in self.sessions():
             request = urllib.request.Request(
                 f"{self.url}/api/sessions/{session['id']}", method="DELETE"
             )
@@ -240,7 +246,7 @@ class Scene:
 
     def open(self, page=None) -> None:
         page = page or self.page
-        page.goto(f"{self.server.url}/{self.server.tree}/{self.name}.ipynb")
+        page.goto(f"{self.server.url}/{self.server.tree}/{self.name}.ipynb?reset")
         page.wait_for_function(
             "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
             timeout=60_000,
@@ -269,7 +275,12 @@ class Scene:
         self.wait_painted()
 
     def wait_painted(self, page=None, timeout: int = 40_000) -> None:
-        (page or self.page).wait_for_function(PAINTED, timeout=timeout)
+        page = page or self.page
+        try:
+            page.wait_for_function(PAINTED, timeout=timeout)
+        except Exception:
+            self.shot(f"failed-{self.name}", page, whole=True)
+            raise
 
     @property
     def root(self):
@@ -312,7 +323,7 @@ class Scene:
         if self._client is None:
             from jupyter_client import BlockingKernelClient
 
-            session = next(s for s in self.server.kernels() if s["path"] == f"{self.name}.ipynb")
+            session = next(s for s in self.server.sessions() if s["path"] == f"{self.name}.ipynb")
             runtime = Path(self.server.environment["JUPYTER_RUNTIME_DIR"])
             client = BlockingKernelClient(
                 connection_file=str(runtime / f"kernel-{session['kernel']['id']}.json")
@@ -351,7 +362,8 @@ class Scene:
         if self._client is not None:
             self._client.stop_channels()
         self.context.close()
-        self.server.shut_down_kernels()
+        if self.server.tree != "voila/render":  # Voila ends its kernels itself
+            self.server.shut_down_kernels()
 
 
 # Both canvases of the view on screen hold pixels: the picture, and a map on top.

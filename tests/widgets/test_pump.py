@@ -7,7 +7,7 @@ import time
 import pytest
 
 from xfeedback_widgets.widgets.keyed import KeyedThread
-from xfeedback_widgets.widgets.pump import BURST_FRAMES, Pump
+from xfeedback_widgets.widgets.pump import BURST_FRAMES, FRAMES_AT_ONCE, URGENT, USUAL, Pump
 
 
 @pytest.fixture
@@ -30,7 +30,30 @@ def test_the_newest_post_wins_and_frames_are_few(pump):
     seconds = time.monotonic() - started
     assert shown[-1] == 3999
     assert shown == sorted(shown)
-    assert pump.frames <= 20 * seconds + 2
+    assert pump.frames <= 20 * seconds + FRAMES_AT_ONCE
+
+
+def test_a_press_is_answered_at_once_while_the_trainer_floods(pump):
+    stop = threading.Event()
+
+    def flood():
+        while not stop.is_set():
+            pump.post("progress", lambda: None, priority=USUAL)
+            time.sleep(0.001)
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    time.sleep(0.5)
+    waited = []
+    for _ in range(8):
+        posted = time.monotonic()
+        pump.post(
+            "press", lambda posted=posted: waited.append(time.monotonic() - posted), priority=URGENT
+        )
+        time.sleep(0.2)
+    stop.set()
+    flooding.join()
+    assert sorted(waited)[4] < 0.02
 
 
 def test_keys_are_independent_and_share_a_frame(pump):
@@ -58,7 +81,7 @@ def test_state_is_sent_again_once_after_a_burst_only(pump):
     time.sleep(0.7)
     assert pump.quiet == []
     for _ in range(BURST_FRAMES + 2):
-        pump.post("burst", lambda: None)
+        pump.post("burst", lambda: None, priority=USUAL)
         pump.flush()
     time.sleep(1.4)
     assert len(pump.quiet) == 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import time
 from collections.abc import Callable, Hashable
 
 Job = Callable[[], None]
@@ -24,8 +23,6 @@ class KeyedThread:
         Name of the thread.
     on_error : callable
         Receives the exception of a function that failed; the thread goes on.
-    interval : float
-        Least time in seconds between the starts of two rounds.
 
     Notes
     -----
@@ -33,11 +30,8 @@ class KeyedThread:
     belongs to in a context variable, and comm messages from a thread without it raise ``LookupError``.
     """
 
-    def __init__(
-        self, name: str, on_error: Callable[[Exception], None], *, interval: float = 0.0
-    ) -> None:
+    def __init__(self, name: str, on_error: Callable[[Exception], None]) -> None:
         self._on_error = on_error
-        self._interval = interval
         self._condition = threading.Condition()
         self._posts: dict[Hashable, tuple[int, Job]] = {}
         self._busy = False
@@ -85,6 +79,10 @@ class KeyedThread:
         """Whether the thread still runs."""
         return self._thread.is_alive()
 
+    def _pause(self) -> float:
+        """Return how many seconds to wait before the next round; asked again after every post."""
+        return 0.0
+
     def _take(self) -> list[Job]:
         """Remove and return the functions of the next round: the first of the lowest priority."""
         key = min(self._posts, key=lambda key: self._posts[key][0])
@@ -95,22 +93,18 @@ class KeyedThread:
         self._condition.wait_for(lambda: self._closed or bool(self._posts))
 
     def _loop(self) -> None:
-        started = -self._interval
         while True:
             with self._condition:
                 self._busy = False
                 self._condition.notify_all()
                 self._wait_for_posts()
                 # posts that arrive during this pause are merged into the same round
-                while (
-                    not self._closed and (left := started + self._interval - time.monotonic()) > 0
-                ):
+                while not self._closed and (left := self._pause()) > 0:
                     self._condition.wait(left)
                 if self._closed:
                     return
                 jobs = self._take() if self._posts else []
                 self._busy = bool(jobs)
-            started = time.monotonic()
             for job in jobs:
                 self._run(job)
 

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FRAMES_PER_SECOND = 20.0
+FRAMES_AT_ONCE = 4.0  # so many may follow each other at once after a rest
+RESERVE = 2.0  # of these, kept for what answers a person's press
 BURST_FRAMES = 10  # so many frames without a pause are a burst
 QUIET_SECONDS = 0.5  # and so long a pause ends it
 
+URGENT, USUAL = 0, 1
+
 
 class Pump(KeyedThread):
-    """Run posted functions in rounds, at most `rate` rounds a second.
+    """Run posted functions in rounds, at most twenty a second on average.
+
+    A post of priority :data:`URGENT`, which answers a press, finds a frame left for it even while the
+    trainer reports as fast as it can: waiting for the next regular one would be half of what a person
+    notices.
 
     Parameters
     ----------
@@ -32,22 +40,27 @@ class Pump(KeyedThread):
         Runs on the pump's thread when a burst of frames has ended. Jupyter drops messages above
         1,000 a second, and a widget whose message was dropped stays wrong for ever: here its state
         is sent again.
-    rate : float
-        Rounds per second.
     """
 
-    def __init__(
-        self,
-        on_error: Callable[[Exception], None],
-        on_quiet: Callable[[], None],
-        *,
-        rate: float = FRAMES_PER_SECOND,
-    ) -> None:
+    def __init__(self, on_error: Callable[[Exception], None], on_quiet: Callable[[], None]) -> None:
         self._on_quiet = on_quiet
         self._burst = 0
-        self._last_frame = 0.0
+        self._allowed = FRAMES_AT_ONCE
+        self._counted = self._last_frame = time.monotonic()
         self.frames = 0
-        super().__init__("xfeedback-ui", on_error, interval=1.0 / rate)
+        super().__init__("xfeedback-ui", on_error)
+
+    def _pause(self) -> float:
+        now = time.monotonic()
+        self._allowed += (now - self._counted) * FRAMES_PER_SECOND
+        self._allowed = min(self._allowed, FRAMES_AT_ONCE)
+        self._counted = now
+        urgent = any(priority == URGENT for priority, _ in self._posts.values())
+        needed = 1.0 if urgent else 1.0 + RESERVE
+        # the smallest amount more, so that rounding never lets it wait for nothing
+        return (
+            (needed - self._allowed + 1e-6) / FRAMES_PER_SECOND if self._allowed < needed else 0.0
+        )
 
     def _take(self) -> list[Job]:
         jobs = [job for _, job in self._posts.values()]
@@ -55,6 +68,7 @@ class Pump(KeyedThread):
         now = time.monotonic()
         self._burst = self._burst + 1 if now - self._last_frame < QUIET_SECONDS else 1
         self._last_frame = now
+        self._allowed -= 1.0
         self.frames += 1
         return jobs
 
@@ -63,4 +77,4 @@ class Pump(KeyedThread):
             woken = self._condition.wait(QUIET_SECONDS if self._burst >= BURST_FRAMES else None)
             if not woken and not self._posts:
                 self._burst = 0
-                self._posts["quiet"] = (0, self._on_quiet)
+                self._posts["quiet"] = (USUAL, self._on_quiet)

@@ -37,7 +37,7 @@ from xfeedback_widgets.widgets.parts import (
     refuse_unknown,
     tree,
 )
-from xfeedback_widgets.widgets.pump import Pump
+from xfeedback_widgets.widgets.pump import URGENT, USUAL, Pump
 from xfeedback_widgets.widgets.single import ANSWERED
 from xfeedback_widgets.widgets.stepper import describe
 from xfeedback_widgets.widgets.text import error_html, escape, shorten
@@ -203,15 +203,15 @@ class ReviewWidget(ipywidgets.VBox):
 
     def _observe_fields(self) -> None:
         fields = self._controls
-        reactions = {
-            "order the queue": (
+        for doing, reaction, watched in (
+            (
+                "order the queue",
                 self._reorder,
                 (fields.class_field, fields.order_field, fields.page_size_field),
             ),
-            "compute another map": (self._refresh, (fields.method_field, fields.target_field)),
-            "redraw": (self._paint_soon, (fields.colormap_field, fields.opacity_field)),
-        }
-        for doing, (reaction, watched) in reactions.items():
+            ("change the map", self._refresh, (fields.method_field, fields.target_field)),
+            ("redraw", self._redraw, (fields.colormap_field, fields.opacity_field)),
+        ):
             guarded = self._guarded(doing, reaction)
             for field in watched:
                 field.observe(lambda _, guarded=guarded: guarded(), "value")
@@ -422,7 +422,7 @@ class ReviewWidget(ipywidgets.VBox):
 
     def _on_new_page(self) -> None:
         """A page was loaded again or opened a second time: its canvases are empty."""
-        self.pump.post("content", self._painter.content)
+        self._redraw()
 
     # ------------------------------------------------------------------ what is needed next
 
@@ -476,24 +476,28 @@ class ReviewWidget(ipywidgets.VBox):
 
     def _on_session(self, event: str, _: Any) -> None:
         """Hear what happened, on any thread: only post."""
+        post, painter = self.pump.post, self._painter
         if event in {"recorded", "undone", "redone"}:
-            self.pump.post("header", self._painter.header)
+            post("header", painter.header, priority=USUAL)
         elif event == "published":
-            self.pump.post("versions", self._painter.versions)
-            self.pump.post("refresh", self._refresh)
-        self.pump.post("training", self._painter.training)
+            post("versions", painter.versions, priority=USUAL)
+            post("refresh", self._refresh, priority=USUAL)
+        post("training", painter.training, priority=USUAL)
         if event in {"published", "progress", "error"} and not self.session.progress.active:
             self._score()
 
     def _paint_soon(self) -> None:
-        painter = self._painter
-        self.pump.post("header", painter.header)
-        self.pump.post("views", painter.views)
-        self.pump.post("content", painter.content)
-        self.pump.post("training", painter.training)
+        post, painter = self.pump.post, self._painter
+        post("header", painter.header, priority=URGENT)
+        post("views", painter.views, priority=URGENT)
+        post("content", painter.content, priority=URGENT)
+        post("training", painter.training, priority=URGENT)
+
+    def _redraw(self) -> None:
+        self.pump.post("content", self._painter.content, priority=USUAL)
 
     def _paint_content_soon(self) -> None:
-        self.pump.post("content", self._painter.content)
+        self.pump.post("content", self._painter.content, priority=URGENT)
 
     # ------------------------------------------------------------------ saying
 
@@ -504,7 +508,7 @@ class ReviewWidget(ipywidgets.VBox):
         self._post_status(error_html(message, error))
 
     def _post_status(self, html: str) -> None:
-        self.pump.post("status", functools.partial(self._painter.status, html))
+        self.pump.post("status", functools.partial(self._painter.status, html), priority=URGENT)
 
     def _guarded(self, doing: str, function: Callable[..., None]) -> Callable[..., None]:
         """Wrap a callback: what it raises would be invisible, so it is shown in the status line."""
