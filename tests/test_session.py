@@ -347,7 +347,7 @@ def test_answers_from_many_threads_start_one_run_and_are_all_kept(tmp_path, make
             for i in range(5):
                 try:
                     session.record(xf.Verdict(f"digit-{who * 5 + i}", "reject"))
-                except Exception as error:  # counted
+                except Exception as error:  # noqa: BLE001, PERF203 - counted
                     errors.append(error)
 
         threads = [threading.Thread(target=answer, args=(who,)) for who in range(8)]
@@ -480,7 +480,7 @@ def test_versions_that_cannot_be_explained_are_named(session, digits, tmp_path):
         session.explain(digits.ids[:2], version=7)
     (tmp_path / "run" / "versions" / "000000" / "weights.safetensors").write_bytes(b"x")
     with pytest.raises(
-        xf.training.DamagedVersionError, match="000000/weights.safetensors does not"
+        xf.training.DamagedVersionError, match=r"000000/weights.safetensors does not"
     ):
         session.explain(digits.ids[:2], version=0)
     with pytest.raises(ValueError, match="image_ids is empty"):

@@ -605,7 +605,7 @@ class Session:
         for callback in tuple(self._subscribers):
             try:
                 callback(event, payload)
-            except Exception:
+            except Exception:  # noqa: BLE001, PERF203 - theirs, whatever it is
                 _log.exception("a subscriber of the session failed at %r: %r", event, callback)
 
     # ------------------------------------------------------------------ closing

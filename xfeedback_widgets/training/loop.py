@@ -22,6 +22,7 @@ from torch import nn
 
 from xfeedback_widgets import metrics
 from xfeedback_widgets.saliency import NoSpatialLayerError, create
+from xfeedback_widgets.training.randomness import OwnRandomNumbers, is_stochastic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -217,10 +218,6 @@ def iterate(
     modes = {module: module.training for module in model.modules()}
     with contextlib.ExitStack() as stack:
         stack.callback(_restore_modes, modes)
-        if _is_stochastic(model):
-            # Dropout draws from torch's global generator: seed it, and give the user's back.
-            stack.enter_context(torch.random.fork_rng())
-            torch.manual_seed(settings.seed)
         correction = copy.copy(correction)
         model.eval()
         correction.prepare(model, data, feedback)
@@ -274,11 +271,15 @@ class _Stepper:
         self._optimizer = optimizer
         self._autocast = settings.precision == "bfloat16"
         self._micro_batch = settings.batch_size
+        self._draws: contextlib.AbstractContextManager[Any] = (
+            OwnRandomNumbers(settings.seed) if is_stochastic(model) else contextlib.nullcontext()
+        )
 
     def step(self, batch: Batch, number: int) -> Losses:
         while True:
             try:
-                losses = self._gradients(batch)
+                with self._draws:
+                    losses = self._gradients(batch)
                 break
             except (RuntimeError, MemoryError) as error:
                 if self._micro_batch == 1 or not _is_out_of_memory(error):
@@ -400,15 +401,6 @@ def _training_mode(model: nn.Module, settings: Settings) -> None:
 def _restore_modes(modes: dict[nn.Module, bool]) -> None:
     for module, training in modes.items():
         module.training = training
-
-
-def _is_stochastic(model: nn.Module) -> bool:
-    """Whether training draws random numbers: dropout, or stochastic depth under any of its names."""
-    return any(
-        (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)  # noqa: SLF001
-        or type(module).__name__ in ("StochasticDepth", "DropPath", "DropBlock2d")
-        for module in model.modules()
-    )
 
 
 def _validate(model: nn.Module, validation: ImageSet | None, saliency: str) -> dict[str, float]:
