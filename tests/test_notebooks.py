@@ -1,0 +1,55 @@
+"""Every notebook runs from top to bottom, and says what it promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def _run(name: str, folder: Path) -> str:
+    """Run a copy of the notebook; return what it printed."""
+    shutil.copy(NOTEBOOKS / name, folder)
+    notebook = nbformat.read(folder / name, as_version=4)
+    # threads that wait for each other on busy cores make small networks many times slower
+    environment = os.environ | {"JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1"}
+    client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment)
+    return "".join(
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream" and output.name == "stdout"
+    )
+
+
+def test_quickstart(tmp_path):
+    printed = _run("01_quickstart.ipynb", tmp_path)
+    lie, now = (
+        float(re.search(rf"{words}: +([0-9.]+)", printed).group(1))
+        for words in ("corners lie", "corners lie, now")
+    )
+    plain, random = (
+        float(re.search(rf"{name} +([0-9.]+)", printed).group(1))
+        for name in ("plain fine-tuning", "random feedback")
+    )
+    assert lie < 0.6
+    assert now > max(plain, random) + 0.2
+    assert (tmp_path / "runs" / "quickstart" / "CURRENT").exists()
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_kept_without_output(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    for cell in notebook.cells:
+        assert not any("text/html" in o.get("data", {}) for o in cell.get("outputs", []))
+        assert cell.get("execution_count") is None
