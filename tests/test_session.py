@@ -89,7 +89,85 @@ def test_unknown_and_changed_images_are_refused(session, digits):
         session.record(xf.Verdict("digit-333", "accept"))
     with pytest.raises(ContentMismatchError, match=f"{'0' * 32}.*{digits.content_hash(3)}"):
         session.record(xf.Verdict("digit-3", "accept", content_hash="0" * 32))
+    with pytest.raises(ValueError, match="image 'digit-3' has target 12, but there are 3 classes"):
+        session.record(xf.Verdict("digit-3", "accept", target=12))
     assert len(session.feedback) == 0
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path, make_model, digits, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match=r"cannot be written .*pass directory= .*file/run"):
+        xf.Session(make_model(), digits, tmp_path / "file" / "run")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("xfeedback_widgets.training.versions._write_durably", full)
+    with pytest.raises(OSError, match=r"No space left on device\); pass directory="):
+        xf.Session(make_model(), digits, tmp_path / "full")
+
+
+def test_killed_before_the_first_pointer_or_before_a_version_was_made_current(
+    tmp_path, make_model, digits
+):
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        session.train()
+        session.wait(30)
+        assert session.version == 1
+    (tmp_path / "CURRENT").rename(tmp_path / "pointer of 1")
+    store = xf.training.VersionStore(tmp_path)
+    store.point_to(0)  # as if killed between writing version 1 and pointing to it
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        assert session.version == 0
+        assert session.damage == []
+        session.train()
+        session.wait(30)
+        assert session.version == 2  # numbers are never used twice
+    first = tmp_path / "first"
+    xf.Session(make_model(), digits, first).close()
+    (first / "CURRENT").unlink()  # as if killed before the very first pointer
+    xf.Session(make_model(), digits, first).close()
+    assert (first / "CURRENT").exists()
+
+
+class Collapsing(Correction):
+    """Everything becomes the first class."""
+
+    name = "collapsing"
+
+    def loss(self, model, batch):
+        return Losses(-model(batch.images)[:, 0].sum())
+
+
+def test_a_collapse_is_refused_without_a_validation_set(tmp_path, make_model, digits):
+    model = make_model()
+    xf.fine_tune(
+        model, digits, xf.feedback.Feedback(), xf.corrections.PlainFineTuning(),
+        epochs=20, lr=2e-2, batch_size=32, freeze_batchnorm=False,
+    )  # fmt: skip
+    for name, guard, reason in (
+        ("default", None, "train_accuracy fell from"),
+        ("lenient", xf.Guard(max_accuracy_drop=1), "every image is predicted as the same class"),
+    ):
+        with xf.Session(
+            model, digits, tmp_path / name, Collapsing(), guard=guard, epochs=1, lr=0.1
+        ) as session:
+            session.train()
+            progress = session.wait(30)
+            assert progress.state == "done"
+            assert reason in progress.message
+            assert progress.metrics["train_top_class_share"] == 1
+            assert session.version == 0
+
+
+def test_diverged_weights_fail_the_run_and_are_not_published(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path, **FAST) as session:
+        session.train(optimizer=lambda p: torch.optim.SGD(p, lr=float("inf")), steps_per_epoch=1)
+        progress = session.wait(30)
+        assert progress.state == "failed"
+        assert "the weights are no longer finite after epoch 1; lower lr" in progress.error
+        assert session.version == 0
+        assert all(p.isfinite().all() for p in session.model.parameters())
 
 
 def test_resumes_where_it_stopped(tmp_path, make_model, digits):
@@ -139,7 +217,7 @@ def test_explains_any_version(session, digits):
     assert before.method == "centred_gradcam"
     assert before.maps.max() <= 1
     torch.testing.assert_close(before.probabilities.sum(1), torch.ones(5))
-    session.train(lr=0.05)
+    session.train(lr=1e-3)
     session.wait(60)
     now = session.explain(ids)
     assert now.version == 1
@@ -264,7 +342,7 @@ def test_wait_for_answers_without_blocking(session):
 def test_explaining_while_training_publishes(tmp_path, make_model, digits):
     """Publication happens between forwards: every map belongs to the version it names."""
     with xf.Session(
-        make_model(), digits, tmp_path, Slow(0), epochs=12, steps_per_epoch=1, lr=1e-2
+        make_model(), digits, tmp_path, Slow(0), epochs=12, steps_per_epoch=1, lr=1e-3
     ) as session:
         seen = {}
         session.train()
@@ -312,6 +390,8 @@ def test_large_maps_are_stored_small():
 def test_unknown_options_are_named(tmp_path, make_model, digits):
     with pytest.raises(TypeError, match="did you mean 'epochs'"):
         xf.Session(make_model(), digits, tmp_path, epoch=3)
+    with pytest.raises(TypeError, match="unknown option 'anotator'; did you mean 'annotator'"):
+        xf.Session(make_model(), digits, tmp_path, anotator="me")
     with pytest.raises(ValueError, match="unknown saliency method 'grad-cam'"):
         xf.Session(make_model(), digits, tmp_path, saliency="grad-cam")
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import difflib
 import getpass
+import inspect
 import json
 import logging
 import os
@@ -41,11 +43,12 @@ from xfeedback_widgets.training import (
     Version,
     VersionStore,
     Worker,
+    check_fits,
     load_in_place,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from torch import Tensor, nn
@@ -108,7 +111,7 @@ class Session:
     correction
         How feedback becomes an objective; default :class:`~.corrections.CrayonAttention`.
     validation
-        Images that measure each epoch and inform the guard.
+        Images that measure each epoch and inform the guard; without them, up to 256 of ``data``.
     saliency
         Method shown first, a name of ``xf.saliency.METHODS``; None: the one whose maps the
         correction trains.
@@ -131,8 +134,13 @@ class Session:
     ------
     ContentMismatchError
         The directory holds answers about images whose content differs from ``data``'s.
+    TypeError
+        An unknown option, or no model and ImageSet.
     ValueError
-        The directory's weights belong to another model.
+        The model does not fit the images or the number of their classes, or the directory's weights
+        belong to another model.
+    OSError, JournalError
+        The directory cannot be written.
     """
 
     def __init__(
@@ -153,7 +161,8 @@ class Session:
     ) -> None:
         if train_every is not None and train_every < 1:
             raise ValueError(f"train_every must be at least 1 answer, got {train_every}")
-        self.settings = Settings().but(**settings)
+        self.settings = _training_settings(settings)
+        _check_problem(model, data, validation)
         self.data = data
         self.validation = validation
         self.correction = CrayonAttention() if correction is None else correction
@@ -168,8 +177,8 @@ class Session:
         self._predictions: tuple[int, Tensor] | None = None
         self._closed = False
 
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._store = VersionStore(self.directory, keep=keep_versions)
+        with _named(self.directory):
+            self._store = VersionStore(self.directory, keep=keep_versions)
         self._journal = Journal(self.directory / "feedback.sqlite")
         try:
             check_content(self._journal.records(), self._content_hash)
@@ -177,12 +186,13 @@ class Session:
             self._live = LiveModel(model)
             self._methods: dict[str, SaliencyMethod] = {}
             self._method(self.saliency)  # a wrong name, or a model without maps, is said at once
-            self._open_versions()
+            with _named(self.directory):
+                self._open_versions()
+                self._write_session_file()
+            self._trained_answers = self._tried_answers = self._answers_learned()
         except BaseException:
             self._journal.close()
             raise
-        self._trained_answers = self._tried_answers = self._answers_learned()
-        self._write_session_file()
         self._worker = Worker(self._live, self._store, self._on_training)
 
     # ------------------------------------------------------------------ opening
@@ -201,7 +211,7 @@ class Session:
         else:
             version, weights = current
             self._live.publish(weights, version.number)
-            if self._store.damage:
+            if self._store.damage or not self._store.has_pointer():
                 self._store.point_to(version.number)
 
     def _content_hash(self, image_id: str) -> str | None:
@@ -293,8 +303,16 @@ class Session:
             The image is not in ``data``.
         ContentMismatchError
             The answer carries the hash of another content.
+        ValueError
+            The answer is about a class that does not exist.
         """
         self._check_open()
+        target = getattr(record, "target", None)
+        if target is not None and not 0 <= target < self.data.num_classes:
+            raise ValueError(
+                f"the answer about image {getattr(record, 'image_id', '')!r} has target {target}, but "
+                f"there are {self.data.num_classes} classes: 0 … {self.data.num_classes - 1}"
+            )
         filled: dict[str, Any] = {
             "annotator": record.annotator or self.annotator,
             "time": time.time() if record.time is None else record.time,
@@ -667,6 +685,43 @@ def _explain(
     targets = batch.labels if target == "label" else torch.full_like(batch.labels, int(target))
     logits, maps = method.logits_and_explain(batch.images, targets)
     return logits, maps, targets
+
+
+def _training_settings(options: dict[str, Any]) -> Settings:
+    """Settings from what ``Session`` does not know itself; a misspelt option of its own is named, too."""
+    own = list(inspect.signature(Session.__init__).parameters)
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for name in options:
+        near = difflib.get_close_matches(name, own + known, 1)
+        if name not in known and near:
+            raise TypeError(f"unknown option {name!r}; did you mean {near[0]!r}?")
+    return Settings().but(**options)
+
+
+def _check_problem(model: nn.Module, data: ImageSet, validation: ImageSet | None) -> None:
+    classes = check_fits(model, data)
+    if classes != data.num_classes:
+        raise ValueError(
+            f"the model gives {classes} logits, but data names {data.num_classes} classes "
+            f"({', '.join(data.class_names[:5])}, …); pass class_names= with one name for each output "
+            "of the model to ImageSet, or give the model as many outputs"
+        )
+    if validation is not None:
+        check_fits(model, validation, "validation")
+
+
+@contextlib.contextmanager
+def _named(directory: Path) -> Iterator[None]:
+    """Say which directory an error of the file system is about, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"the session directory cannot be written ({error.strerror or error}); pass directory= that "
+            "is a folder you may write to",
+            str(directory),
+        ) from error
 
 
 def _device(device: str | torch.device, model: nn.Module) -> torch.device:

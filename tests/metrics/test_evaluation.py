@@ -82,11 +82,19 @@ def test_without_saliency(data):
     model = TwoPlanes()
     model.norm.eval()  # a model whose modes differ must get each of them back
     measured = metrics.evaluate(model, data, batch_size=64)
-    assert set(measured) == {"accuracy", "ece", "worst_group_accuracy", "mean_group_accuracy"}
+    assert set(measured) == {
+        "accuracy",
+        "ece",
+        "top_class_share",
+        "worst_group_accuracy",
+        "mean_group_accuracy",
+    }
     assert model.training
     assert not model.norm.training
     assert model.forwards == 1
     logits = model.eval()(data.batch(range(5)).images)
+    counts = logits.argmax(1).bincount()
+    assert measured["top_class_share"] == counts.max().item() / 5
     expected = metrics.expected_calibration_error(logits.softmax(1).detach(), data.labels)
     assert measured["ece"] == pytest.approx(expected, abs=1e-6)
 
@@ -105,6 +113,7 @@ def test_subsets_without_masks_or_groups(data):
     assert set(metrics.evaluate(model, plain, saliency="gradcam")) == {
         "accuracy",
         "ece",
+        "top_class_share",
         "empty_maps",
     }
 

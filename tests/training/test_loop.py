@@ -10,6 +10,7 @@ from torch import nn
 
 from xfeedback_widgets.corrections import Correction, CrayonAttention, Losses, PlainFineTuning
 from xfeedback_widgets.data import ImageSet
+from xfeedback_widgets.feedback import Feedback
 from xfeedback_widgets.training import Epoch, NonFiniteLossError, Settings, fine_tune, iterate
 from xfeedback_widgets.training.loop import _schedule
 
@@ -154,6 +155,31 @@ def test_a_loss_that_is_not_finite_changes_no_weight(make_model, digits, answers
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_weights_that_are_not_finite_end_the_run(make_model, digits, answers):
+    """The loss of the only step was finite; what it did to the weights is found out all the same."""
+    settings = {"epochs": 1, "steps_per_epoch": 1}
+    with pytest.raises(NonFiniteLossError, match="no longer finite after epoch 1; lower lr"):
+        fine_tune(
+            make_model(), digits, answers, PlainFineTuning(), **settings,
+            optimizer=lambda p: torch.optim.SGD(p, lr=float("inf")),
+        )  # fmt: skip
+
+
+def test_a_model_in_double_precision_trains(make_model, digits, answers):
+    model = make_model().double()
+    history = fine_tune(model, digits, answers, CrayonAttention(), epochs=1, validation=digits)
+    assert history.epochs[-1].metrics["train_loss"] > 0
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+
+def test_batches_are_measured_no_larger_than_they_are_trained(make_model, digits, answers):
+    sizes = []
+    model = make_model()
+    model[0].register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    fine_tune(model, digits, answers, PlainFineTuning(), epochs=1, batch_size=8, validation=digits)
+    assert max(sizes) == 8
+
+
 class _Rotten:
     """A dataset some of whose files cannot be read."""
 
@@ -175,6 +201,17 @@ def test_unreadable_images_are_named_and_skipped(make_model, digits, answers):
     history = fine_tune(make_model(), rotten, answers, CrayonAttention(), epochs=1)
     assert set(history.skipped) == {"digit-3", "digit-50"}
     assert "truncated" in history.skipped["digit-3"]
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_the_loss_of_an_epoch_is_the_mean_over_the_batches_that_were_read(
+    make_model, digits, answers
+):
+    rotten = ImageSet(_Rotten(digits, set(range(60))), ids=digits.ids, labels=digits.labels)
+    history = fine_tune(make_model(), rotten, Feedback(), PlainFineTuning(), epochs=1, batch_size=1)
+    losses = [step.losses["total"] for step in history.steps]
+    assert len(losses) == 60
+    assert history.epochs[-1].metrics["train_loss"] == pytest.approx(sum(losses) / 60)
 
 
 def test_a_correction_may_serve_two_runs_at_once(make_model, digits, answers):

@@ -258,8 +258,9 @@ class CrayonAttention(Correction):
             accepted = answers[answered] == _ACCEPTED
             penalties = attention_penalties(
                 self._normalized(maps[answered].float()),
+                # indices are on the CPU, the tables and `answered` where the model is
                 self._frozen_at((maps.shape[1], maps.shape[2]))[
-                    self._rows[batch.indices[answered]]
+                    self._rows[batch.indices][answered]
                 ],
                 accepted,
                 reduction=self.reduction,

@@ -47,8 +47,10 @@ def evaluate(
     Returns
     -------
     dict
-        ``accuracy`` and ``ece`` (15 bins); with groups ``worst_group_accuracy`` and ``mean_group_accuracy``;
-        with `saliency` ``empty_maps``, the share of maps that are all zero; with masks as well
+        ``accuracy``, ``ece`` (15 bins) and ``top_class_share``, the share of images predicted as the class
+        predicted most often (1: the predictions have collapsed); with groups ``worst_group_accuracy`` and
+        ``mean_group_accuracy``; with `saliency` ``empty_maps``, the share of maps that are all zero; with
+        masks as well
         ``attribution_overlap`` (masks are relevant, so the overlap is taken with their complement) and
         ``energy_pointing_game``, means over the images that have a mask and a map that is not empty, NaN
         where there is none.
@@ -83,6 +85,7 @@ def evaluate(
     metrics = {
         "accuracy": classification.accuracy(predicted, true),
         "ece": classification.calibration_error(torch.cat(confidences), right, bins=15),
+        "top_class_share": float(predicted.bincount().max()) / len(predicted),
     }
     if data.groups is not None:
         groups = data.groups[torch.cat(indices)]

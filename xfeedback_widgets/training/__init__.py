@@ -1,10 +1,12 @@
 """Training: the fine-tuning loop, the background worker, the guard and the versions on disk.
 
-``loop`` minimises a correction's objective, ``worker`` does so on a thread, ``guard`` decides what may be
-published, ``versions`` keeps it, ``live`` puts it into the user's model. Objectives are in
+``checks`` finds out whether model and images fit, ``loop`` minimises a correction's objective,
+``randomness`` gives it random numbers of its own, ``worker`` does so on a thread, ``guard`` decides what
+may be published, ``versions`` keeps it, ``live`` puts it into the user's model. Objectives are in
 ``corrections``.
 """
 
+from xfeedback_widgets.training.checks import check_fits
 from xfeedback_widgets.training.guard import Guard
 from xfeedback_widgets.training.live import LiveModel, load_in_place
 from xfeedback_widgets.training.loop import (
@@ -34,6 +36,7 @@ __all__ = [
     "Version",
     "VersionStore",
     "Worker",
+    "check_fits",
     "fine_tune",
     "iterate",
     "load_in_place",

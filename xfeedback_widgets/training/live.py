@@ -56,19 +56,38 @@ class LiveModel:
         ValueError
             Names or shapes differ from the model's; nothing is copied then.
         """
-        with self.lock:
+        with self._settled():
             load_in_place(self.model, state)
             self._version = version
 
     def shadow(self) -> nn.Module:
         """Return an independent copy of the model as it is now."""
-        with self.lock:
+        with self._settled():
             return copy.deepcopy(self.model)
 
     def state(self) -> dict[str, Tensor]:
         """Return a detached copy of the weights as they are now, and on their device."""
-        with self.lock:
+        with self._settled():
             return {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Hold the lock, and on a GPU see that it means something there.
+
+        Kernels are only queued when a forward returns, each thread's on a stream of its own: those
+        queued before must have ended before weights are copied, and the copy before anyone goes on.
+        """
+        with self.lock:
+            self._wait_for_device()
+            try:
+                yield
+            finally:
+                self._wait_for_device()
+
+    def _wait_for_device(self) -> None:
+        device = next(self.model.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
 
 def load_in_place(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -22,6 +22,7 @@ from torch import nn
 
 from xfeedback_widgets import metrics
 from xfeedback_widgets.saliency import NoSpatialLayerError, create
+from xfeedback_widgets.training.checks import check_fits
 from xfeedback_widgets.training.randomness import OwnRandomNumbers, is_stochastic
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the weights are those before that step."""
+    """The loss became NaN or infinite, and the weights are those before that step; or the weights did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +179,12 @@ def fine_tune(
     Raises
     ------
     NonFiniteLossError
-        The loss became NaN or infinite. The weights are the finite ones before that step.
+        The loss became NaN or infinite: the weights are the finite ones before that step. Or the
+        weights did, in the last step of an epoch.
     TypeError
-        An unknown setting.
+        An unknown setting, or no model and ImageSet.
+    ValueError
+        The model and the images do not fit together; see :func:`~.checks.check_fits`.
     """
     history = History()
     for event in iterate(
@@ -210,7 +214,9 @@ def iterate(
     Whoever iterates may do anything with the model between two events except change its weights.
     Closing the generator ends the run and restores the model's modes.
     """
-    device = next(model.parameters()).device
+    check_fits(model, data)
+    if validation is not None:
+        check_fits(model, validation, "validation")
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the model requires a gradient: nothing to fine-tune")
@@ -221,7 +227,7 @@ def iterate(
         correction = copy.copy(correction)
         model.eval()
         correction.prepare(model, data, feedback)
-        yield Epoch(0, settings.epochs, _validate(model, validation, correction.saliency))
+        yield Epoch(0, settings.epochs, _validate(model, validation, correction, settings))
 
         optimizer = (
             settings.optimizer(parameters)
@@ -230,19 +236,19 @@ def iterate(
         )
         stepper = _Stepper(model, correction, optimizer, settings)
         prefetch = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load"))
-        load = _loader(data, device, settings)
+        load = _loader(data, parameters[0], settings)
         upcoming = prefetch.submit(load, next(batches))
         for epoch in range(1, settings.epochs + 1):
             _training_mode(model, settings)
-            seen, correct, loss_sum = 0, 0, 0.0
+            seen, correct, taken, loss_sum = 0, 0, 0, 0.0
             for number in range(1, steps + 1):
-                batch = upcoming.result()
+                batch = _on_device(upcoming.result(), parameters[0])
                 upcoming = prefetch.submit(load, next(batches))
                 if len(batch) == 0:  # every image of it unreadable; each is named in data.skipped
                     continue
                 done = (epoch - 1) * steps + number
                 losses = stepper.step(batch, done)
-                seen += len(batch)
+                seen, taken = seen + len(batch), taken + 1
                 correct += losses.correct
                 values = {"total": losses.total.item()}
                 values |= {name: float(part) for name, part in losses.parts.items()}
@@ -250,10 +256,10 @@ def iterate(
                 yield Step(done, steps * settings.epochs, epoch, settings.epochs, values)
             if seen == 0:
                 raise ValueError(f"none of the {len(data)} training images could be read")
-            measured = {"train_loss": loss_sum / steps, "train_accuracy": correct / seen}
-            yield Epoch(
-                epoch, settings.epochs, measured | _validate(model, validation, correction.saliency)
-            )
+            _check_weights(parameters, epoch)
+            measured = {"train_loss": loss_sum / taken, "train_accuracy": correct / seen}
+            measured |= _validate(model, validation, correction, settings)
+            yield Epoch(epoch, settings.epochs, measured)
 
 
 class _Stepper:
@@ -354,19 +360,35 @@ def _shuffled(positions: Tensor, count: int, generator: torch.Generator) -> Iter
         left = left[count:]
 
 
-def _loader(data: ImageSet, device: torch.device, settings: Settings) -> Callable[[Tensor], Batch]:
-    """Read a batch and bring it to the device; runs on the prefetching thread."""
+def _loader(data: ImageSet, weight: Tensor, settings: Settings) -> Callable[[Tensor], Batch]:
+    """Read a batch and make it ready to be copied; runs on the prefetching thread."""
 
     def load(positions: Tensor) -> Batch:
         batch = data.batch(positions.tolist())
-        images = batch.images
+        images = batch.images.to(weight.dtype)
         if settings.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        if device.type == "cuda":
+        if weight.is_cuda:
             images = images.pin_memory()
-        return dataclasses.replace(batch, images=images).to(device)
+        return dataclasses.replace(batch, images=images)
 
     return load
+
+
+def _on_device(batch: Batch, weight: Tensor) -> Batch:
+    """Copy on the trainer's own thread, hence on its stream.
+
+    So the kernels that follow wait for the copy, and the memory is not used again before they are done.
+    """
+    return batch.to(weight.device, non_blocking=True)
+
+
+def _check_weights(parameters: list[nn.Parameter], epoch: int) -> None:
+    """The loss of a step is checked before the step is made; the last step of an epoch is checked here."""
+    if not all(bool(p.isfinite().all()) for p in parameters):
+        raise NonFiniteLossError(
+            f"the weights are no longer finite after epoch {epoch}; lower lr or the correction's weights"
+        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -403,12 +425,14 @@ def _restore_modes(modes: dict[nn.Module, bool]) -> None:
         module.training = training
 
 
-def _validate(model: nn.Module, validation: ImageSet | None, saliency: str) -> dict[str, float]:
+def _validate(
+    model: nn.Module, validation: ImageSet | None, correction: Correction, settings: Settings
+) -> dict[str, float]:
     """Metrics on the validation set, of the maps as well where the model has any."""
     if validation is None:
         return {}
     try:
-        method = create(saliency, model)
+        method = create(correction.saliency, model)
     except NoSpatialLayerError:
-        return metrics.evaluate(model, validation)
-    return metrics.evaluate(model, validation, saliency=method)
+        return metrics.evaluate(model, validation, batch_size=settings.batch_size)
+    return metrics.evaluate(model, validation, batch_size=settings.batch_size, saliency=method)

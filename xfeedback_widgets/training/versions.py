@@ -192,6 +192,10 @@ class VersionStore:
             _sync_directory(self.directory)
             self._prune(number)
 
+    def has_pointer(self) -> bool:
+        """Whether any version was ever made the current one."""
+        return (self.directory / _POINTER).exists()
+
     def current(self) -> tuple[Version, dict[str, torch.Tensor]] | None:
         """Return the current version and its weights, or None in an empty directory.
 

@@ -41,6 +41,8 @@ State = Literal["idle", "queued", "running", "paused", "stopping", "done", "stop
 #: States in which a run exists and has not ended.
 ACTIVE: frozenset[State] = frozenset({"queued", "running", "paused", "stopping"})
 
+_SAMPLE = 256  # training images that are measured where there is no validation set
+
 _HISTORY = 2000  # points of a loss curve kept; older ones are thinned to every second
 
 
@@ -76,7 +78,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything one run needs. ``feedback`` is called on the worker's thread when the run starts."""
+    """Everything one run needs. ``feedback`` is called on the worker's thread when the run starts.
+
+    Without ``validation``, up to 256 training images inform the guard; what is measured on them is
+    named ``train_accuracy``, ``train_empty_maps``, ….
+    """
 
     data: ImageSet
     feedback: Callable[[], Feedback]
@@ -265,13 +271,20 @@ class Worker:
         refused = ""
         clock = _Clock()
         events = iterate(
-            shadow, run.data, feedback, run.correction, run.settings, validation=run.validation
+            shadow,
+            run.data,
+            feedback,
+            run.correction,
+            run.settings,
+            validation=_sample(run) if run.validation is None else run.validation,
         )
         with contextlib.closing(events):  # type: ignore[type-var]
             self._show(state="running", message="measuring before training", step=0)
             for event in events:
                 if self._stopping:  # also while an epoch was measured: nothing more is published
                     raise _StopRun
+                if isinstance(event, Epoch) and run.validation is None:
+                    event = replace(event, metrics=_of_training(event.metrics))  # noqa: PLW2901
                 if isinstance(event, Step):
                     self._show_step(event, clock)
                 elif event.epoch == 0:
@@ -313,8 +326,6 @@ class Worker:
             correction=repr(run.correction),
         )
         self._store.point_to(version.number)
-        if (stream := _stream_of(shadow)) is not None:
-            stream.synchronize()
         self._live.publish(state, version.number)
         self._notify("published", version)
         return version
@@ -394,6 +405,17 @@ class _Clock:
         return (time.monotonic() - self._start) / step * (steps - step)
 
 
+def _sample(run: Run) -> ImageSet:
+    """Some training images, to be measured where there is no validation set."""
+    generator = torch.Generator().manual_seed(run.settings.seed)
+    return run.data.subset(torch.randperm(len(run.data), generator=generator)[:_SAMPLE])
+
+
+def _of_training(metrics: dict[str, float]) -> dict[str, float]:
+    """Name what was measured on training images so; it replaces the running ``train_accuracy``."""
+    return {k if k.startswith("train_") else f"train_{k}": v for k, v in metrics.items()}
+
+
 def _summary(published: int, epochs: int, refused: str) -> str:
     if published == epochs:
         return f"done: {published} of {epochs} epochs published"
@@ -402,11 +424,6 @@ def _summary(published: int, epochs: int, refused: str) -> str:
 
 def _device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
-
-
-def _stream_of(model: nn.Module) -> torch.cuda.Stream | None:
-    device = _device_of(model)
-    return torch.cuda.current_stream(device) if device.type == "cuda" else None
 
 
 def _own_stream(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
