@@ -341,9 +341,15 @@ def test_wait_for_answers_without_blocking(session):
 
 def test_explaining_while_training_publishes(tmp_path, make_model, digits):
     """Publication happens between forwards: every map belongs to the version it names."""
+
+    class PublishesAll(xf.Guard):
+        def reasons(self, metrics, start):
+            return []
+
     with xf.Session(
-        make_model(), digits, tmp_path, Slow(0), epochs=12, steps_per_epoch=1, lr=1e-3
-    ) as session:
+        make_model(), digits, tmp_path, Slow(0), guard=PublishesAll(),
+        epochs=12, steps_per_epoch=1, lr=1e-2,
+    ) as session:  # fmt: skip
         seen = {}
         session.train()
         while session.progress.active:
