@@ -7,7 +7,7 @@ import time
 import pytest
 
 from xfeedback_widgets.widgets.keyed import KeyedThread
-from xfeedback_widgets.widgets.pump import BURST_FRAMES, FRAMES_AT_ONCE, URGENT, USUAL, Pump
+from xfeedback_widgets.widgets.pump import BURST_FRAMES, FRAMES_AT_ONCE, USUAL, WORDS, Pump
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_press_is_answered_at_once_while_the_trainer_floods(pump):
     for _ in range(8):
         posted = time.monotonic()
         pump.post(
-            "press", lambda posted=posted: waited.append(time.monotonic() - posted), priority=URGENT
+            "press", lambda posted=posted: waited.append(time.monotonic() - posted), priority=WORDS
         )
         time.sleep(0.2)
     stop.set()

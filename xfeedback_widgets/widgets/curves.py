@@ -66,9 +66,9 @@ def figure(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
         else:
             drawn.append(f'<polyline points="{path}" fill="none" {stroke}/>')
         legend.append(
-            f'<svg viewBox="0 0 22 8" style="width:22px;display:inline-block" aria-hidden="true">'
+            f'<span><svg viewBox="0 0 22 8" style="width:22px;display:inline-block" aria-hidden="true">'
             f'<line x1="0" y1="4" x2="22" y2="4" {stroke}/></svg> '
-            f"{escape(name.replace('_', ' '))} <strong>{points[-1][1]:.3g}</strong>"
+            f"{escape(name.replace('_', ' '))} <strong>{points[-1][1]:.3g}</strong></span>"
         )
     frame = (
         f'<rect x="{_LEFT}" y="4" width="{_WIDTH - _LEFT - 4}" height="{_HEIGHT - _BOTTOM - 6}" '

@@ -22,15 +22,17 @@ RESERVE = 2.0  # of these, kept for what answers a person's press
 BURST_FRAMES = 10  # so many frames without a pause are a burst
 QUIET_SECONDS = 0.5  # and so long a pause ends it
 
-URGENT, USUAL = 0, 1
+# What runs first in a frame: the words that answer a press, the picture, what surrounds it; only then
+# what happened by itself.
+WORDS, PICTURE, SURROUNDINGS, USUAL = range(4)
 
 
 class Pump(KeyedThread):
     """Run posted functions in rounds, at most twenty a second on average.
 
-    A post of priority :data:`URGENT`, which answers a press, finds a frame left for it even while the
-    trainer reports as fast as it can: waiting for the next regular one would be half of what a person
-    notices.
+    Posts of a priority before :data:`USUAL` answer a press. They find a frame left for them even while
+    the trainer reports as fast as it can: waiting for the next regular one would be half of what a
+    person notices.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ class Pump(KeyedThread):
         self._allowed += (now - self._counted) * FRAMES_PER_SECOND
         self._allowed = min(self._allowed, FRAMES_AT_ONCE)
         self._counted = now
-        urgent = any(priority == URGENT for priority, _ in self._posts.values())
+        urgent = any(priority < USUAL for priority, _ in self._posts.values())
         needed = 1.0 if urgent else 1.0 + RESERVE
         # the smallest amount more, so that rounding never lets it wait for nothing
         return (
@@ -63,7 +65,7 @@ class Pump(KeyedThread):
         )
 
     def _take(self) -> list[Job]:
-        jobs = [job for _, job in self._posts.values()]
+        jobs = [job for _, job in sorted(self._posts.values(), key=lambda post: post[0])]
         self._posts.clear()
         now = time.monotonic()
         self._burst = self._burst + 1 if now - self._last_frame < QUIET_SECONDS else 1

@@ -37,7 +37,7 @@ from xfeedback_widgets.widgets.parts import (
     refuse_unknown,
     tree,
 )
-from xfeedback_widgets.widgets.pump import URGENT, USUAL, Pump
+from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL, WORDS, Pump
 from xfeedback_widgets.widgets.single import ANSWERED
 from xfeedback_widgets.widgets.stepper import describe
 from xfeedback_widgets.widgets.text import error_html, escape, shorten
@@ -170,6 +170,7 @@ class ReviewWidget(ipywidgets.VBox):
         self._actions = self._table()
         self._observe_fields()
         self._unsubscribe = session.subscribe(self._on_session)
+        self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
         self._refresh()
         self._score()
 
@@ -365,9 +366,10 @@ class ReviewWidget(ipywidgets.VBox):
     def _step(self, which: str, by: int) -> None:
         if which == "target":
             self._controls.training.stepper.step(by)
+            self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
         else:
             self._controls.compare.steppers[which].step(by)
-        self._refresh()
+            self._refresh()
 
     def _pause_or_resume(self) -> None:
         if self.session.progress.state == "paused":
@@ -482,22 +484,22 @@ class ReviewWidget(ipywidgets.VBox):
         elif event == "published":
             post("versions", painter.versions, priority=USUAL)
             post("refresh", self._refresh, priority=USUAL)
-        post("training", painter.training, priority=USUAL)
-        if event in {"published", "progress", "error"} and not self.session.progress.active:
-            self._score()
+        if event in {"published", "progress", "error"}:
+            post("training", painter.training, priority=USUAL)
+            if not self.session.progress.active:
+                self._score()
 
     def _paint_soon(self) -> None:
         post, painter = self.pump.post, self._painter
-        post("header", painter.header, priority=URGENT)
-        post("views", painter.views, priority=URGENT)
-        post("content", painter.content, priority=URGENT)
-        post("training", painter.training, priority=URGENT)
+        post("content", painter.content, priority=PICTURE)
+        post("header", painter.header, priority=SURROUNDINGS)
+        post("views", painter.views, priority=SURROUNDINGS)
 
     def _redraw(self) -> None:
         self.pump.post("content", self._painter.content, priority=USUAL)
 
     def _paint_content_soon(self) -> None:
-        self.pump.post("content", self._painter.content, priority=URGENT)
+        self.pump.post("content", self._painter.content, priority=PICTURE)
 
     # ------------------------------------------------------------------ saying
 
@@ -508,7 +510,7 @@ class ReviewWidget(ipywidgets.VBox):
         self._post_status(error_html(message, error))
 
     def _post_status(self, html: str) -> None:
-        self.pump.post("status", functools.partial(self._painter.status, html), priority=URGENT)
+        self.pump.post("status", functools.partial(self._painter.status, html), priority=WORDS)
 
     def _guarded(self, doing: str, function: Callable[..., None]) -> Callable[..., None]:
         """Wrap a callback: what it raises would be invisible, so it is shown in the status line."""

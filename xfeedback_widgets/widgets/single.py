@@ -107,14 +107,14 @@ class SingleView(ipywidgets.HBox):
         return f"<table>{table}</table>{empty}{self._bars(item)}"
 
     def _bars(self, item: Explained) -> str:
-        best = item.probabilities.argsort()[::-1][:_TOP]
-        rows = "".join(
-            f"<tr><td>{self._name(int(index))}</td>"
-            f'<td style="width:50%"><span class="xf-bar" '
-            f'style="width:{100 * float(item.probabilities[index]):.1f}%"></span></td>'
-            f'<td class="xf-number">{percent(float(item.probabilities[index]))}</td></tr>'
-            for index in best
-        )
+        rows = ""
+        for index in item.probabilities.argsort()[::-1][:_TOP]:
+            share = float(item.probabilities[index])
+            bar = f'<span class="xf-bar" style="width:{100 * share:.1f}%"></span>'
+            rows += (
+                f'<tr><td style="width:30%">{self._name(int(index))}</td><td>{bar}</td>'
+                f'<td class="xf-number">{percent(share)}</td></tr>'
+            )
         return f'<table aria-label="Most probable classes">{rows}</table>'
 
 

@@ -83,9 +83,8 @@ def metrics_text(metrics: dict[str, float]) -> str:
 def _details(version: Version | None) -> str:
     if version is None:
         return ""
-    parts = [time.strftime("%H:%M:%S", time.localtime(version.created))]
+    parts = [text] if (text := metrics_text(version.metrics)) else []
     if version.answers:
-        parts.append(f"from {version.answers} answers")
-    if text := metrics_text(version.metrics):
-        parts.append(text)
+        parts.append(f"{version.answers} answers")
+    parts.append(time.strftime("%H:%M:%S", time.localtime(version.created)))
     return " · ".join(parts)
