@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets import __version__
+from xfeedback_widgets.data import UnreadableImageError
 from xfeedback_widgets.feedback import Journal, JournalError, export_records
 from xfeedback_widgets.session import Session
 from xfeedback_widgets.training import DamagedVersionError, Settings, VersionStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+#: What a wrong argument or a damaged file leads to; anything else is a bug and keeps its traceback.
+_EXPECTED = (
+    OSError, ValueError, TypeError, KeyError, JournalError, DamagedVersionError, UnreadableImageError,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,12 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 where the command failed; the reason stands on standard error.
+        0, or 1 where the command failed and 130 where it was interrupted; the reason stands on
+        standard error.
     """
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except (OSError, ValueError, TypeError, KeyError, JournalError, DamagedVersionError) as error:
+    except KeyboardInterrupt:
+        print("xfeedback: interrupted; what was saved stays", file=sys.stderr)
+        return 130
+    except _EXPECTED as error:
         # str() of a KeyError would put its message in quotes
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"xfeedback: {message}", file=sys.stderr)
@@ -101,12 +112,16 @@ def _train(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     Settings().but(**settings)  # wrong values are said before the problem is built
+    _existing(arguments.directory, "feedback.sqlite")
     with Session(directory=arguments.directory, **_problem(arguments.problem)) as session:
         print(f"{session!r}, training with {session.correction!r}")
         session.subscribe(_report)
         session.train(**settings)
         progress = session.wait()
-        print(progress.message if progress.error is None else progress.traceback)
+        if progress.error is not None:  # an exception of the model or the data: say where
+            print(f"{progress.traceback}xfeedback: training failed", file=sys.stderr)
+            return 1
+        print(progress.message)
         return 0 if progress.state == "done" else 1
 
 
