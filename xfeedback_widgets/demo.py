@@ -210,7 +210,7 @@ def run(output: Path, *, answers: int = 150, seed: int = 0) -> None:
     with tempfile.TemporaryDirectory() as directory:
         session = Session(
             problem.model, problem.train, directory, problem.correction, problem.valid,
-            annotator="simulated", **problem.settings,
+            annotator="simulated", seed=seed, **problem.settings,
         )  # fmt: skip
         widget = ReviewWidget(session, order="random", seed=seed)
         given = press(widget, Annotator(problem.train, threshold=problem.threshold), answers)
@@ -234,7 +234,7 @@ def run(output: Path, *, answers: int = 150, seed: int = 0) -> None:
         ("control: random answers", RandomFeedback(problem.correction, seed=seed)),
     ):
         models[name] = copy.deepcopy(original)
-        fine_tune(models[name], problem.train, feedback, control, **problem.settings)
+        fine_tune(models[name], problem.train, feedback, control, seed=seed, **problem.settings)
     print(f"  the controls are trained ({clock.lap():.0f} s)")
 
     rows = {name: measure(model, problem) for name, model in models.items()}
