@@ -375,6 +375,27 @@ def test_two_annotators_share_a_directory(tmp_path, make_model, digits):
         assert ada.feedback.verdicts["digit-0"].answer == "accept"
 
 
+def test_two_sessions_train_in_one_directory(tmp_path, make_model, digits):
+    """Each keeps its own live version; numbers are shared out, and whatever is current loads."""
+    with (
+        xf.Session(make_model(), digits, tmp_path, keep_versions=2, **FAST | {"epochs": 4}) as one,
+        xf.Session(make_model(), digits, tmp_path, keep_versions=2, **FAST | {"epochs": 4}) as two,
+    ):
+        published = []
+        for session in (one, two):
+            session.subscribe(lambda event, v: published.append(v) if event == "published" else 0)
+        one.train()
+        two.train()
+        assert [s.wait(60).state for s in (one, two)] == ["done", "done"]
+        assert sorted(v.number for v in published) == list(range(1, 9))
+        assert one.damage == two.damage == []
+        for session in (one, two):
+            assert session.explain(digits.ids[:2]).version == session.version
+    with xf.Session(make_model(), digits, tmp_path) as session:
+        assert session.version in {one.version, two.version}
+        assert session.damage == []
+
+
 def test_a_closed_session_says_so(session):
     session.close()
     session.close()
