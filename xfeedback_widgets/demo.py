@@ -374,7 +374,10 @@ def _overlay(picture: NDArray[np.uint8], saliency: NDArray[np.floating]) -> NDAr
         colors.resize(saliency / peak if peak > 0 else saliency, height, width)
     )
     alpha = painted[..., 3:] / 255 * 0.65
-    return (large * (1 - alpha) + painted[..., :3] * alpha).round().astype("uint8")
+    blended: NDArray[np.uint8] = (
+        (large * (1 - alpha) + painted[..., :3] * alpha).round().astype("uint8")
+    )
+    return blended
 
 
 def _data_url(pixels: NDArray[np.uint8]) -> str:
