@@ -256,12 +256,14 @@ class Scene:
         self.page.locator(".lm-MenuBar-item", has_text="Run").first.click()
         self.page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
 
-    def execute_cells(self, count: int) -> None:
-        """Run the next cells as Shift+Enter does, without waiting for them."""
+    def execute_cells(self, first: int, count: int = 1) -> None:
+        """Run cells as Shift+Enter does, without waiting for them."""
+        self.page.evaluate(
+            f"window.jupyterapp.shell.currentWidget.content.activeCellIndex = {first}"
+        )
+        run = "window.jupyterapp.commands.execute('notebook:run-cell-and-select-next')"
         for _ in range(count):
-            self.page.evaluate(
-                "window.jupyterapp.commands.execute('notebook:run-cell-and-select-next')"
-            )
+            self.page.evaluate(f"void {run}")  # its promise would wait for the cell
             self.page.wait_for_timeout(50)
 
     def watch(self, milliseconds: int) -> dict[str, list]:

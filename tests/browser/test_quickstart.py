@@ -51,13 +51,20 @@ def test_by_mouse(scene, setup_cell, open_cell):
     assert not lab.problems
 
 
-def test_by_keyboard_only(scene, setup_cell, open_cell):
-    lab = scene([setup_cell, open_cell])
-    lab.start()
-    lab.wait_until("widget.wait()")
-    cells = "document.querySelectorAll('.jp-Notebook .jp-Cell').length"
-    cell_count = lab.page.evaluate(cells)
+def tab_through(lab) -> set[str]:
+    """Press Tab until the focus has left the widget; return the texts of what had the focus."""
     lab.focus()
+    texts = set()
+    for _ in range(60):
+        lab.press("Tab")
+        inside = "document.querySelector('.xf-root').contains(document.activeElement)"
+        if not lab.page.evaluate(inside):
+            return texts
+        texts.add(lab.page.evaluate("document.activeElement.textContent.slice(0, 12)"))
+    pytest.fail("Tab never leaves the widget")
+
+
+def answer_undo_and_go_back(lab) -> None:
     first = lab.evaluate("widget.current")
     for count, key in enumerate("aru", start=1):
         lab.press(key)
@@ -66,10 +73,19 @@ def test_by_keyboard_only(scene, setup_cell, open_cell):
     lab.wait_until("len(session.feedback) == 2")
     lab.press("y")
     lab.wait_until("len(session.feedback) == 3")
-    lab.press("b")
-    lab.press("b")
-    lab.press("b")
+    for _ in range(3):
+        lab.press("b")
     lab.wait_until(f"widget.current == {first!r}")
+
+
+def test_by_keyboard_only(scene, setup_cell, open_cell):
+    lab = scene([setup_cell, open_cell])
+    lab.start()
+    lab.wait_until("widget.wait()")
+    cells = "document.querySelectorAll('.jp-Notebook .jp-Cell').length"
+    cell_count = lab.page.evaluate(cells)
+    lab.focus()
+    answer_undo_and_go_back(lab)
     lab.press("x")  # would cut the cell, b insert one
     lab.press("d")
     lab.press("d")
@@ -100,18 +116,7 @@ def test_by_keyboard_only(scene, setup_cell, open_cell):
     lab.wait_until("session.version > 0 and not session.progress.active", timeout=60)
     lab.wait_text("Finished")
 
-    # Tab goes on through every control and out of the widget; typing in a dropdown stays there
-    inside = "document.querySelector('.xf-root').contains(document.activeElement)"
-    lab.focus()
-    names = set()
-    for _ in range(60):
-        lab.press("Tab")
-        if not lab.page.evaluate(inside):
-            break
-        names.add(lab.page.evaluate("document.activeElement.textContent.slice(0, 12)"))
-    else:
-        pytest.fail("Tab never leaves the widget")
-    assert {"Accept (a)", "Reject (r)", "Train (t)"} <= names
+    assert {"Accept (a)", "Reject (r)", "Train (t)"} <= tab_through(lab)
     answers = lab.evaluate("len(session.feedback)")
     lab.page.locator(".xf-settings select").first.focus()
     lab.press("a")

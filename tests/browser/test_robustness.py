@@ -39,11 +39,11 @@ def test_screen_goes_on_while_a_cell_is_busy(scene, setup_cell, open_cell):
     busy = "import time\nuntil = time.time() + 9\nwhile time.time() < until:\n    sum(range(20000))"
     lab = scene([setup_cell, open_cell, busy])
     lab.open()
-    lab.execute_cells(2)
+    lab.execute_cells(0, 2)
     lab.wait_painted()
     lab.evaluate("session.train(epochs=40, batch_size=16)")
     lab.page.wait_for_timeout(300)
-    lab.execute_cells(1)
+    lab.execute_cells(2)
     lab.page.wait_for_timeout(700)
     seen = lab.watch(6000)
     lab.shot("busy-cell")

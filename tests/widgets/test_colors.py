@@ -55,6 +55,8 @@ def test_small_pictures_travel_without_loss_and_huge_ones_small():
     huge = Image.open(io.BytesIO(colors.encode_picture(np.zeros((3000, 1000, 3), np.uint8))))
     assert huge.format == "JPEG"
     assert huge.size == (267, 800)
+    assert colors.shrink(np.zeros((3000, 1000, 3), np.uint8), 256).shape == (256, 85, 3)
+    assert colors.shrink(pixels, 256) is pixels
 
 
 def test_resize_keeps_constant_maps_and_mean():

@@ -37,7 +37,7 @@ def test_maps_are_the_sessions(explainer, session, view):
         assert np.allclose(item.saliency, expected.maps[row].numpy())
         assert item.predicted == int(expected.probabilities[row].argmax())
         assert item.view.version == session.version
-        assert explainer.picture_ready(image_id).pixels.shape == (8, 8, 3)
+        assert explainer.picture_ready(image_id).small.shape == (8, 8, 3)
 
 
 def test_what_is_there_is_not_computed_again(explainer, session, view, monkeypatch):

@@ -132,8 +132,15 @@ def encode_picture(pixels: NDArray[np.uint8], longest: int = 800) -> bytes:
     height, width = pixels.shape[:2]
     if max(height, width) <= 96:
         return encode_png(pixels)
+    stream = io.BytesIO()
+    Image.fromarray(shrink(pixels, longest)).save(stream, "JPEG", quality=88)
+    return stream.getvalue()
+
+
+def shrink(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Return a picture [H, W, 3] with at most `longest` pixels on its longer side, same shape."""
+    if max(pixels.shape[:2]) <= longest:
+        return pixels
     image = Image.fromarray(pixels)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=88)
-    return stream.getvalue()
+    return np.asarray(image, dtype=np.uint8)

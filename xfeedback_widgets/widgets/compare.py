@@ -86,7 +86,7 @@ class CompareView(ipywidgets.HBox):
                 size = min(box, SIZE)
                 layout.show(self.stages[side], picture, item, look, box=size, ratio=ratio)
             if item is None and failure is not None:
-                self._facts[side].value = error_html("This image cannot be shown.", failure)
+                self._facts[side].value = error_html("This image, or its map, failed.", failure)
             else:
                 self._facts[side].value = self._text(item)
 

@@ -33,6 +33,7 @@ CURRENT, GRID, COMPARE, PREFETCH, SCORES = range(5)
 PREFETCHED = 8
 BATCH = 4  # small, so that a request for the current image never waits long
 LONGEST_MAP = 64  # a map of pixels is reduced to this for the screen
+LONGEST_SMALL = 256
 KEPT_MAPS = 512
 KEPT_PICTURES = 128
 
@@ -81,15 +82,15 @@ class Explained:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture, as pixels [H, W, 3] uint8 and encoded for the page."""
+    """One picture: its width and height, encoded for the page, and small for a sheet.
 
-    pixels: NDArray[np.uint8]
+    ``small`` is uint8 [h, w, 3], the picture itself unless that is larger than 256 pixels: what is kept
+    of many large photographs must fit into memory.
+    """
+
+    size: tuple[int, int]
     encoded: bytes
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+    small: NDArray[np.uint8]
 
 
 class Explainer(KeyedThread):
@@ -157,7 +158,11 @@ class Explainer(KeyedThread):
         data.content_hash(
             position
         )  # the journal will ask for it; better computed here than in a click
-        picture = Picture(pixels, colors.encode_picture(pixels))
+        picture = Picture(
+            size=(pixels.shape[1], pixels.shape[0]),
+            encoded=colors.encode_picture(pixels),
+            small=colors.shrink(pixels, LONGEST_SMALL),
+        )
         with self._memory:
             _remember(self._pictures, image_id, picture, KEPT_PICTURES)
         return picture

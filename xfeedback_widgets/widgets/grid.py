@@ -199,8 +199,9 @@ def _picture_sheet(
     sheet = Image.new("RGB", size, _PAPER)
     small = True
     for image_id, (x, y, width, height) in places.items():
-        image = Image.fromarray(pictures[image_id].pixels)
-        enlarged = width >= layout.PIXELATE_FROM * image.width
+        picture = pictures[image_id]
+        image = Image.fromarray(picture.small)
+        enlarged = width >= layout.PIXELATE_FROM * picture.size[0]
         small = small and enlarged
         how = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
         sheet.paste(image.resize((width, height), how), (x, y))

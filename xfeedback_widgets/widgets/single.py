@@ -61,7 +61,7 @@ class SingleView(ipywidgets.HBox):
             layout.show(self.stage, picture, item, look, box=box, ratio=ratio)
         heading = f'<strong title="{escape(image_id)}">Image {escape(shorten(image_id))}</strong>'
         if failure is not None:
-            body = error_html("This image cannot be shown; Skip goes on.", failure)
+            body = error_html("This image, or its map, failed; Skip goes on.", failure)
         elif item is None:
             body = '<p class="xf-muted">Computing the map …</p>'
         else:

@@ -78,7 +78,7 @@ def _tile(picture: Picture, item: Explained | None, look: layout.Look) -> Image.
     size = layout.fit(*picture.size, _TILE, _TILE)
     enlarged = size[0] >= layout.PIXELATE_FROM * picture.size[0]
     how = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
-    tile = Image.fromarray(picture.pixels).resize(size, how).convert("RGBA")
+    tile = Image.fromarray(picture.small).resize(size, how).convert("RGBA")
     if item is not None:
         overlay = colors.colorize(colors.resize(item.saliency, size[1], size[0]), look.colormap)
         overlay[..., 3] = np.round(overlay[..., 3] * look.opacity).astype(np.uint8)
