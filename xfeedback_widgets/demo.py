@@ -111,14 +111,15 @@ def decoy_problem(seed: int = 0, *, corners: int = 4) -> Problem:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = small_cnn(1, train.num_classes)
-    learn(model, train, epochs=24, seed=seed)
+    learn(model, train, epochs=40, seed=seed)
     return Problem(
         model=model,
         train=train,
         valid=decoy_digits("valid", corners=corners, seed=seed),
+        # measured against the decoys, so that the overlap is that of the published protocol
         test=decoy_digits("test", corners=corners, seed=seed, masks="decoys"),
         correction=CrayonAttention(alpha=0.2, beta=0.2),
-        settings={"epochs": 5, "steps_per_epoch": 60, "batch_size": 64, "lr": 5e-4},
+        settings={"epochs": 10, "steps_per_epoch": 60, "batch_size": 64, "lr": 5e-4},
     )
 
 
@@ -149,9 +150,9 @@ def textured_problem(seed: int = 0, *, correlation: float | None = None) -> Prob
         train=train,
         valid=textured_digits("valid", seed=seed),
         test=textured_digits("test", seed=seed),
-        correction=CrayonAttention(alpha=0.02, beta=0.02),
-        settings={"epochs": 5, "steps_per_epoch": 60, "batch_size": 64, "lr": 5e-4},
-        threshold=0.36,
+        correction=CrayonAttention(alpha=0.04, beta=0.04),
+        settings={"epochs": 10, "steps_per_epoch": 60, "batch_size": 64, "lr": 5e-4},
+        threshold=0.28,  # strokes and their margin cover 21 % of a picture
     )
 
 
