@@ -12,7 +12,6 @@ meanwhile are counted.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -20,12 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("scenes", HERE.parent / "browser" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-scenes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(scenes)
+import scenes
 
 VERSIONS = ("6.31.0", "7.0.1", "7.3.0", "7.4.0")
 TEXTS, MAPS = 8, 2  # at least so many different ones in six seconds
@@ -100,24 +94,13 @@ def main() -> int:
     parser.add_argument("versions", nargs="*", default=VERSIONS)
     parser.add_argument("--json", type=Path, default=Path("artifacts/benchmarks/kernels.json"))
     arguments = parser.parse_args()
-    executable = scenes.find_chromium()
-    if executable is None:
-        raise SystemExit("no Chromium: install Debian's chromium")
-    from playwright.sync_api import sync_playwright
-
     rows = []
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        server = scenes.Server(Path(folder) / "jupyter")
-        browser = playwright.chromium.launch(executable_path=executable, args=scenes.CHROMIUM_FLAGS)
-        try:
-            for version in arguments.versions:
-                row = measure(browser, server, version, install(version, Path(folder) / "pip"))
-                row["ok"] = row["busy texts in 6 s"] >= TEXTS and row["busy maps in 6 s"] >= MAPS
-                rows.append(row)
-                print(row, flush=True)
-        finally:
-            browser.close()
-            server.close()
+    with tempfile.TemporaryDirectory() as folder, scenes.lab() as (browser, server):
+        for version in arguments.versions:
+            row = measure(browser, server, version, install(version, Path(folder)))
+            row["ok"] = row["busy texts in 6 s"] >= TEXTS and row["busy maps in 6 s"] >= MAPS
+            rows.append(row)
+            print(row, flush=True)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(rows, indent=1))
     print(f"bars: at least {TEXTS} texts and {MAPS} maps while the cell is busy")
