@@ -148,7 +148,16 @@ def test_other_annotators_answers_do_not_count_as_mine(review, session):
     assert "&lt;b&gt;eve&lt;/b&gt;" in widget._controls.single.facts.value
 
 
-def test_class_filter_and_order(review, session, press):
+def test_answers_given_by_a_script_are_seen(review, session):
+    widget = review(order="dataset")
+    session.record(xf.Verdict("digit-1", "reject"))
+    widget.wait()
+    assert "<strong>1 of 120</strong>" in widget._controls.summary.value
+    widget.buttons["accept"].click()
+    assert widget.current == "digit-2"
+
+
+def test_class_filter(review, session, press):
     widget = review(order="dataset", classes=["two", 1])
     labels = [session.data.labels[session.data.index(i)] for i in widget._desk.upcoming(200)]
     assert {int(label) for label in labels} == {1, 2}

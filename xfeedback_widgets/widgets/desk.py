@@ -245,9 +245,9 @@ class Desk:
 
     def reread_answers(self) -> None:
         """Read from the session what this annotator has answered."""
-        votes = self._session.feedback.votes
-        own = {i for i, given in votes.items() if self.own_answer(given) is not None}
         with self.lock:
+            votes = self._session.feedback.votes
+            own = {i for i, given in votes.items() if self.own_answer(given) is not None}
             self.answered.clear()
             self.answered.update(self._data.index(i) for i in own if i in self._data)
 

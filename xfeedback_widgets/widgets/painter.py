@@ -82,6 +82,7 @@ class Painter:
     def header(self) -> None:
         """Paint how much has been answered."""
         session, controls = self._session, self._controls
+        self._desk.reread_answers()  # others may answer too: a script, another widget
         counts, answered = session.feedback.counts(), len(self._desk.answered)
         controls.summary.value = (
             f"<strong>{answered} of {len(session.data)}</strong> answered · "

@@ -101,7 +101,7 @@ def _summary(progress: Progress, versions: Sequence[Version], live: int) -> str:
     parts = [f'<span class="xf-badge">{_STATES[progress.state]}</span>']
     if progress.active and progress.steps:
         parts.append(
-            f"epoch {min(progress.epoch + 1, progress.epochs)} of {progress.epochs}, "
+            f"epoch {max(1, progress.epoch)} of {progress.epochs}, "
             f"step {progress.step} of {progress.steps}"
         )
         if progress.eta is not None:
