@@ -16,6 +16,11 @@ from xfeedback_widgets.feedback import Feedback, Verdict
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the browser's tests last: its driver keeps an event loop running in the main thread."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data that cannot be committed; tests that need it are skipped where it is absent."""

@@ -13,11 +13,14 @@ fine-tunes a copy for the same number of steps on the same images with the same 
   image at random, since in the decoy problem the masks hardly differ between images;
 - every map accepted, and every map rejected: what the direction of the answers alone does;
 - CRAYON-Attention as the paper has it (weights over the number of answers, uncentred Grad-CAM, peak
-  differentiated, plain shuffled batches) and as it works best interactively.
+  differentiated, plain shuffled batches) and as it works best interactively;
+- the same number of answers and steps in rounds, as people use it: judge, train, judge the new maps, train;
+  and its own control, answers by a coin in the same rounds.
 
 "Gap recovered" is the way from the base model to the ceiling, a model without the shortcut; the lead is
 that of a CRAYON row over the better control, in points of that gap. All settings were chosen on the
-validation split (``--split valid``). Exit status 1 where a bar of the table below is missed.
+validation split (``--split valid``), except the weights of the paper's row, which were not tuned: that row is
+a lower bound. Exit status 1 where a bar of the table below is missed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import random
 import statistics
 import sys
 import time
@@ -55,7 +59,8 @@ BASE, CEILING = "base model", "ceiling: never met the shortcut"
 PLAIN, RANDOM, MASKS = "plain fine-tuning", "random answers", "shuffled masks"
 ACCEPTED, REJECTED = "every map accepted", "every map rejected"
 PAPER, INTERACTIVE = "CRAYON-Attention, the paper's form", "CRAYON-Attention, interactive form"
-CONTROLS = (PLAIN, RANDOM)
+RANDOM_ROUNDS, ROUNDS = "random answers, in rounds", "CRAYON-Attention, interactive, in rounds"
+CONTROLS = (PLAIN, RANDOM, RANDOM_ROUNDS)
 
 CONVERGED = 0.03  # plain fine-tuning may move the metric by less than this
 SMALLEST_GAP = 0.15
@@ -133,7 +138,41 @@ def all_the_same(feedback: Feedback, said: str) -> Feedback:
     )
 
 
-def run_seed(trial: Trial, seed: int, count: int, split: str) -> dict[str, dict[str, float]]:
+def in_rounds(
+    problem: Problem, count: int, rounds: int, seed: int, *, chance: bool
+) -> tuple[nn.Module, float]:
+    """Use it as people do: judge some maps, train, judge the new maps of other images, train again.
+
+    Each verdict keeps the map it was given about; steps and answers are spread evenly over the rounds.
+    With `chance` each answer is drawn by a coin when it is asked.
+    """
+    model, data = copy.deepcopy(problem.model), problem.train
+    coin = random.Random(seed)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    annotator = Annotator(data, threshold=problem.threshold)
+    steps = problem.settings["epochs"] * problem.settings["steps_per_epoch"] // rounds
+    verdicts: list[Verdict] = []
+    for number, asked in enumerate(order[:count].tensor_split(rounds)):
+        batch = data.batch(asked)
+        method = create(problem.correction.saliency, model)
+        _, maps = method.logits_and_explain(batch.images, batch.labels)
+        for position, label, saliency in zip(
+            batch.indices.tolist(), batch.labels.tolist(), normalize(maps), strict=True
+        ):
+            image_id = data.ids[position]
+            said = (
+                coin.choice(("accept", "reject")) if chance else annotator.judge(image_id, saliency)
+            )
+            verdicts.append(Verdict(image_id, said, target=label, map=judged_map(saliency)))
+        changes = {"epochs": 1, "steps_per_epoch": steps, "seed": seed + number}
+        settings = problem.settings | changes
+        fine_tune(model, data, Feedback.of(verdicts), problem.correction, **settings)
+    return model, sum(v.answer == "accept" for v in verdicts) / len(verdicts)
+
+
+def run_seed(
+    trial: Trial, seed: int, count: int, split: str, *, rounds: int, brief: bool
+) -> dict[str, dict[str, float]]:
     """Train and measure every arm once; accuracy figures and, of CRAYON's maps, their overlap."""
     problem, ceiling = trial.problem(seed), trial.ceiling(seed)
     method = problem.correction.saliency
@@ -154,17 +193,25 @@ def run_seed(trial: Trial, seed: int, count: int, split: str) -> dict[str, dict[
     uncentred = answer(problem, trial.paper.saliency, count, seed, problem.train)
     crayon = problem.correction
     counts = answers.counts()
-    return {
+    rows = {
         BASE: measure(problem.model, getattr(problem, split)),
         CEILING: measure(ceiling.model, getattr(ceiling, split)),
         PLAIN: tune(PlainFineTuning(), answers),
         RANDOM: tune(RandomFeedback(crayon, seed=seed), answers),
-        MASKS: tune(crayon, misjudged),
-        ACCEPTED: tune(crayon, all_the_same(answers, "accept")),
-        REJECTED: tune(crayon, all_the_same(answers, "reject")),
-        PAPER: tune(trial.paper, uncentred, answered_share=0.0),
-        INTERACTIVE: tune(crayon, answers) | {"yes": counts["accept"] / sum(counts.values())},
     }
+    if not brief:
+        rows |= {
+            MASKS: tune(crayon, misjudged),
+            ACCEPTED: tune(crayon, all_the_same(answers, "accept")),
+            REJECTED: tune(crayon, all_the_same(answers, "reject")),
+            PAPER: tune(trial.paper, uncentred, answered_share=0.0),
+        }
+    rows[INTERACTIVE] = tune(crayon, answers) | {"yes": counts["accept"] / sum(counts.values())}
+    if rounds > 1:
+        for arm, chance in ((RANDOM_ROUNDS, True), (ROUNDS, False)):
+            model, yes = in_rounds(problem, count, rounds, seed, chance=chance)
+            rows[arm] = measure(model, getattr(problem, split)) | {"yes": yes}
+    return rows
 
 
 def report(trial: Trial, seeds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
@@ -176,24 +223,30 @@ def report(trial: Trial, seeds: list[dict[str, dict[str, float]]]) -> dict[str, 
     def recovered(arm: str) -> float:
         return (mean[arm] - mean[BASE]) / gap
 
-    best = max(CONTROLS, key=recovered)
+    controls = [arm for arm in CONTROLS if arm in rows]
+    best = max(controls, key=recovered)
+    main_row = ROUNDS if ROUNDS in rows else INTERACTIVE
     print(f"\n{trial.title}, mean ± standard deviation of {len(seeds)} seeds")
     print(f"{'':38}{'metric':>15}{'gap recovered':>15}{'lead':>8}{'overlap':>9}{'empty':>7}")
     for arm, values in rows.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         line = f"{arm:38}{mean[arm]:>8.3f} ± {spread:.3f}"
         line += "" if arm in (BASE, CEILING) else f"{recovered(arm):>15.0%}"
-        line += f"{recovered(arm) - recovered(best):>+8.0%}" if arm in (PAPER, INTERACTIVE) else ""
+        line += (
+            f"{recovered(arm) - recovered(best):>+8.0%}"
+            if arm in (PAPER, INTERACTIVE, ROUNDS)
+            else ""
+        )
         overlap = statistics.fmean(seed[arm]["attribution_overlap"] for seed in seeds)
         empty = statistics.fmean(seed[arm]["empty_maps"] for seed in seeds)
         print(f"{line:<76}{overlap:>9.3f}{empty:>7.1%}")
-    yes = statistics.fmean(seed[INTERACTIVE]["yes"] for seed in seeds)
+    yes = statistics.fmean(seed[main_row]["yes"] for seed in seeds)
     print(f"Answers: {yes:.0%} accepted. The better control is: {best}.")
-    print(
-        f"Lead over shuffled masks: {recovered(INTERACTIVE) - recovered(MASKS):+.0%}, over every map "
-        f"rejected: {recovered(INTERACTIVE) - recovered(REJECTED):+.0%}. Where nearly every map is wrong, "
-        "these two give nearly the same answers, and should come close."
-    )
+    if MASKS in rows:
+        print(
+            f"Lead over shuffled masks: {recovered(INTERACTIVE) - recovered(MASKS):+.0%}, over one answer "
+            f"for all: {recovered(INTERACTIVE) - max(map(recovered, (ACCEPTED, REJECTED))):+.0%}."
+        )
     bars = {
         f"gap to the ceiling ≥ {SMALLEST_GAP:.0%}": (gap, gap >= SMALLEST_GAP),
         f"plain fine-tuning moves < {CONVERGED:.0%}": (
@@ -201,12 +254,12 @@ def report(trial: Trial, seeds: list[dict[str, dict[str, float]]]) -> dict[str, 
             abs(mean[PLAIN] - mean[BASE]) < CONVERGED,
         ),
         f"gap recovered ≥ {trial.recovered:.0%}": (
-            recovered(INTERACTIVE),
-            recovered(INTERACTIVE) >= trial.recovered,
+            recovered(main_row),
+            recovered(main_row) >= trial.recovered,
         ),
         f"lead over the better control ≥ {trial.lead:.0%}": (
-            recovered(INTERACTIVE) - recovered(best),
-            recovered(INTERACTIVE) - recovered(best) >= trial.lead,
+            recovered(main_row) - recovered(best),
+            recovered(main_row) - recovered(best) >= trial.lead,
         ),
     }
     for bar, (value, met) in bars.items():
@@ -221,6 +274,8 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--split", choices=("valid", "test"), default="test")
+    parser.add_argument("--rounds", type=int, default=4, help="1: no rows in rounds")
+    parser.add_argument("--brief", action="store_true", help="only the rows the bars need")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     unknown = set(arguments.problems) - set(TRIALS)
@@ -231,7 +286,11 @@ def main() -> int:
     for name in arguments.problems or TRIALS:
         trial, start, seeds = TRIALS[name], time.monotonic(), []
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-            seeds.append(run_seed(trial, seed, arguments.answers, arguments.split))
+            row = run_seed(
+                trial, seed, arguments.answers, arguments.split,
+                rounds=arguments.rounds, brief=arguments.brief,
+            )  # fmt: skip
+            seeds.append(row)
             figures = ", ".join(f"{row[trial.metric]:.3f}" for row in seeds[-1].values())
             print(f"{name}, seed {seed} ({time.monotonic() - start:.0f} s): {figures}", flush=True)
         results[name] = report(trial, seeds)
