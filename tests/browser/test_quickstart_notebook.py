@@ -16,7 +16,7 @@ def test_the_quick_start(scene):
     cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
     shown = ["".join(c["source"]) for c in cells]
     upto = next(i for i, text in enumerate(shown) if "ReviewWidget" in text) + 1
-    lab = scene(["%env OMP_NUM_THREADS=1", *shown[:upto]], width=1100)
+    lab = scene(["%env OMP_NUM_THREADS=1", *shown[:upto]])
     lab.open()
     lab.run_all()
     lab.wait_painted(timeout=180_000)
