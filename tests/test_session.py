@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 
@@ -275,6 +276,25 @@ def test_pause_resume_and_stop(tmp_path, make_model, digits):
         assert session.wait(30).state == "stopped"
         assert states[0] == "queued"
         assert {"running", "paused", "stopping"} <= set(states)
+
+
+def test_trainers_share_the_interpreter_with_a_busy_cell(tmp_path, make_model, digits):
+    """Threads take shorter turns from the first run's start until the last one's end."""
+    before = sys.getswitchinterval()
+    with (
+        xf.Session(make_model(), digits, tmp_path / "one", Slow(), epochs=50) as one,
+        xf.Session(make_model(), digits, tmp_path / "two", Slow(), epochs=50) as two,
+    ):
+        for session in (one, two):
+            session.train()
+            _until(lambda session=session: session.progress.step >= 1)
+        assert sys.getswitchinterval() == pytest.approx(1e-3)
+        one.stop()
+        one.wait(30)
+        assert sys.getswitchinterval() == pytest.approx(1e-3)
+        two.stop()
+        two.wait(30)
+        _until(lambda: sys.getswitchinterval() == before)
 
 
 def test_an_exception_ends_the_run_and_nothing_else(tmp_path, make_model, digits):

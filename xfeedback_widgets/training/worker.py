@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import traceback
@@ -42,6 +43,8 @@ State = Literal["idle", "queued", "running", "paused", "stopping", "done", "stop
 ACTIVE: frozenset[State] = frozenset({"queued", "running", "paused", "stopping"})
 
 _SAMPLE = 256  # training images that are measured where there is no validation set
+
+_TURN = 1e-3  # seconds a busy cell may hold the interpreter while the trainer waits for it
 
 _HISTORY = 2000  # points of a loss curve kept; older ones are thinned to every second
 
@@ -248,7 +251,7 @@ class Worker:
                 if run is None:
                     return
             try:
-                with _own_stream(self._live.model):
+                with _own_stream(self._live.model), _SHORT_TURNS:
                     self._train(run)
             except _StopRun:
                 self._end("stopped", message="stopped; the last published version is live")
@@ -384,6 +387,38 @@ class Worker:
         self._notify("error" if state == "failed" else "progress", ended)
         with self._changed:
             self._changed.notify_all()
+
+
+class _ShortTurns:
+    """Make threads take shorter turns at the interpreter while any trainer of this process runs.
+
+    Torch gives the interpreter up at nearly every operation, and a cell that computes in Python gives
+    it back only after Python's switch interval, 5 ms: a training step of a hundred operations then
+    takes half a second, and the screen waits as well. (Measured beside a busy cell, on two cores: 3
+    steps a second at 5 ms, 25 at 1 ms, 75 at 0.1 ms, with the cell at 0.95 and 0.8 of its speed in
+    the last two.)
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._users = 0
+        self._before = 0.0
+
+    def __enter__(self) -> None:
+        with self._guard:
+            self._users += 1
+            if self._users == 1:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(_TURN, self._before))
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._users -= 1
+            if self._users == 0:
+                sys.setswitchinterval(self._before)
+
+
+_SHORT_TURNS = _ShortTurns()
 
 
 class _Clock:
