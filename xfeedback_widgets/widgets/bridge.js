@@ -67,6 +67,7 @@ function attach(model, root, cleanup) {
   listen(root, "click", (event) => {
     const control = event.target.closest(CONTROL);
     const byMouse = event.detail > 0;
+    if (event.target.closest(".xf-patch")) return; // a tapped patch shows its picture while it has the focus
     if (byMouse && (!control || control.tagName === "BUTTON")) root.focus({ preventScroll: true });
   });
 
@@ -76,6 +77,8 @@ function attach(model, root, cleanup) {
       if (event.target.tagName === "CANVAS") event.stopPropagation();
     }, { capture: true, passive: true });
   listen(root, "click", (event) => {
+    const picked = event.target.closest("[data-pick]");
+    if (picked) model.send({ kind: "pick", time: now(), name: picked.dataset.pick, count: event.detail });
     const stage = event.target.closest(".xf-clickable");
     if (!stage) return;
     const box = stage.getBoundingClientRect();

@@ -36,6 +36,8 @@ class Bridge(anywidget.AnyWidget):
         position in [0, 1]; `count` is 2 for the second click of a double click.
     on_size : callable
         ``on_size(width, ratio)``: the container's width in CSS pixels, device pixels per CSS pixel.
+    on_pick : callable, optional
+        ``on_pick(name, count)``: a click on an element with the attribute ``data-pick="name"``.
     """
 
     _esm = _HERE / "bridge.js"
@@ -55,9 +57,11 @@ class Bridge(anywidget.AnyWidget):
         on_key: Callable[[str], None],
         on_click: Callable[[float, float, int], None],
         on_size: Callable[[int, float], None],
+        on_pick: Callable[[str, int], None] | None = None,
     ) -> None:
         super().__init__(label=label)
         self._on_key, self._on_click, self._on_size = on_key, on_click, on_size
+        self._on_pick = on_pick
         self.add_class("xf-bridge")
         self.on_msg(self._receive)
 
@@ -75,5 +79,7 @@ class Bridge(anywidget.AnyWidget):
             self._on_key(content["key"])
         elif kind == "click":
             self._on_click(float(content["x"]), float(content["y"]), int(content["count"]))
+        elif kind == "pick" and self._on_pick is not None:
+            self._on_pick(str(content["name"]), int(content["count"]))
         elif kind == "size":
             self._on_size(int(content["width"]), float(content["ratio"]))

@@ -6,19 +6,19 @@ its key, and every field has a label.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
 
 from xfeedback_widgets.saliency import METHODS
-from xfeedback_widgets.widgets import colors, grid, keys
+from xfeedback_widgets.widgets import colors, grid
+from xfeedback_widgets.widgets.board import Board, classed, dropdown, row
 from xfeedback_widgets.widgets.compare import CompareView
 from xfeedback_widgets.widgets.grid import GridView
 from xfeedback_widgets.widgets.layout import Look
 from xfeedback_widgets.widgets.queue import ORDERS
 from xfeedback_widgets.widgets.single import SingleView
 from xfeedback_widgets.widgets.text import method_title, shorten
-from xfeedback_widgets.widgets.training_panel import TrainingPanel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ NAMES = {
 """Names for screen readers, by CSS selector, where ipywidgets has no label of its own."""
 
 
-class Controls:
+class Controls(Board):
     """The widgets of a review and their arrangement.
 
     Parameters
@@ -71,17 +71,14 @@ class Controls:
         opacity: float,
         page_size: int,
     ) -> None:
-        self.buttons: dict[str, ipywidgets.Button] = {}
-        self.bridge = bridge
-        self._keys, self._press = keys, press
+        super().__init__(session, bridge, keys, press)
         names = tuple(session.data.class_names)
         self.summary = ipywidgets.HTML()
-        self.bar = _classed(
+        self.bar = classed(
             ipywidgets.IntProgress(min=0, max=max(1, len(session.data)), value=0),
             "xf-progress",
             "xf-answer-bar",
         )
-        self.status = _classed(ipywidgets.HTML(), "xf-status")
         self._make_fields(names, method, target, order, colormap, opacity, page_size)
         self.single = SingleView(names, on_ready)
         self.grid = GridView(names, self._page_controls(), on_ready)
@@ -91,15 +88,14 @@ class Controls:
             "grid": self.grid,
             "compare": self.compare,
         }
-        self.training = TrainingPanel(session, self.button)
-        self.children: Sequence[ipywidgets.Widget] = [
+        self.children = [
             bridge,
             row([self.summary, self.bar]),
             row(self._top_buttons()),
             *self.views.values(),
-            _classed(row(self._answer_buttons()), "xf-answers"),
+            classed(row(self._answer_buttons()), "xf-answers"),
             self.status,
-            _classed(ipywidgets.HBox(self._settings), "xf-settings"),
+            classed(ipywidgets.HBox(self._settings), "xf-settings"),
             self.training,
         ]
 
@@ -113,21 +109,14 @@ class Controls:
         """The colormap chosen."""
         return str(self.colormap_field.value)
 
+    def close(self) -> None:
+        """Close the stages with what they draw from."""
+        for stage in self.stages:
+            stage.close()
+
     def look(self, *, contour: bool) -> Look:
         """Return how maps are to be drawn, as the fields say."""
         return Look(self.colormap, float(self.opacity_field.value), contour)
-
-    def caption(self, action: str, text: str) -> str:
-        """Return the text of a button with its key: "Accept (a)"."""
-        key = self._keys.get(action)
-        return f"{text} ({keys.caption(key)})" if key else text
-
-    def button(self, action: str, text: str, tooltip: str) -> ipywidgets.Button:
-        """Make the button of an action."""
-        made = ipywidgets.Button(description=self.caption(action, text), tooltip=tooltip)
-        made.on_click(lambda _: self._press(action))
-        self.buttons[action] = made
-        return made
 
     def _make_fields(
         self,
@@ -140,18 +129,18 @@ class Controls:
         page_size: int,
     ) -> None:
         classes = [(shorten(name), index) for index, name in enumerate(names)]
-        self.class_field = _dropdown(
+        self.class_field = dropdown(
             "Class", [("All classes", -1), *classes], -1, "Offer only images of this true class"
         )
         orders = [(text, name) for name, text in ORDERS.items()]
-        self.order_field = _dropdown("Order", orders, order, "Which images come first")
+        self.order_field = dropdown("Order", orders, order, "Which images come first")
         methods = [(method_title(name), name) for name in METHODS]
-        self.method_field = _dropdown("Method", methods, method, "How the map is computed")
+        self.method_field = dropdown("Method", methods, method, "How the map is computed")
         targets = [("true class", "label"), ("predicted class", "predicted"), *classes]
-        self.target_field = _dropdown("Map for", targets, target, "The class the map explains")
+        self.target_field = dropdown("Map for", targets, target, "The class the map explains")
         tables = [(name, name) for name in colors.COLORMAPS]
-        self.colormap_field = _dropdown("Colours", tables, colormap, "Colours of the heat map")
-        self.opacity_field = _classed(
+        self.colormap_field = dropdown("Colours", tables, colormap, "Colours of the heat map")
+        self.opacity_field = classed(
             ipywidgets.FloatSlider(
                 value=opacity,
                 min=0.0,
@@ -163,7 +152,7 @@ class Controls:
             "xf-opacity",
         )
         sizes = [(str(size), size) for size in grid.PAGE_SIZES]
-        self.page_size_field = _dropdown("Tiles", sizes, page_size, "Tiles on a page")
+        self.page_size_field = dropdown("Tiles", sizes, page_size, "Tiles on a page")
         self._settings = [
             self.class_field,
             self.order_field,
@@ -175,13 +164,13 @@ class Controls:
 
     def _top_buttons(self) -> list[ipywidgets.Widget]:
         views = [
-            _classed(self.button(name, text, f"Show: {text.lower()}"), "xf-view")
+            classed(self.button(name, text, f"Show: {text.lower()}"), "xf-view")
             for name, text in VIEWS.items()
         ]
         contour = self.button("contour", "Contour", "Switch between heat map and contour lines")
         return [
             *views,
-            _classed(contour, "xf-apart"),
+            classed(contour, "xf-apart"),
             self.button("undo", "Undo", "Take back the last answer and return to its image"),
             self.button("redo", "Redo", "Give the answer again that was taken back"),
         ]
@@ -195,7 +184,7 @@ class Controls:
             "back": "Go to the image before",
         }
         return [
-            _classed(self.button(action, action.capitalize(), text), f"xf-{action}")
+            classed(self.button(action, action.capitalize(), text), f"xf-{action}")
             for action, text in texts.items()
         ]
 
@@ -207,22 +196,3 @@ class Controls:
             self.button("open", "Open", "Show the selected tile as one image"),
             self.page_size_field,
         ]
-
-
-def row(children: Sequence[ipywidgets.Widget]) -> ipywidgets.HBox:
-    """Return a row that wraps on a narrow page."""
-    return _classed(ipywidgets.HBox(list(children)), "xf-row")
-
-
-def _classed(widget: Any, *names: str) -> Any:
-    for name in names:
-        widget.add_class(name)
-    return widget
-
-
-def _dropdown(
-    label: str, options: Sequence[tuple[str, Any]], value: Any, tooltip: str
-) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(
-        description=label, options=list(options), value=value, tooltip=tooltip
-    )

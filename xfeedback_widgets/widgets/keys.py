@@ -37,6 +37,21 @@ DEFAULTS = {
     "target_newer": "n",
     "rollback": "shift+v",
 }
+# Units are answered with the same keys as maps, but "r" is left out: it stands for rejecting there, and
+# looks like "relevant" here.
+UNIT_DEFAULTS = {
+    **{
+        action: key
+        for action, key in DEFAULTS.items()
+        if action
+        not in {
+            "compare", "contour", "accept_rest",
+            "before_older", "before_newer", "after_older", "after_newer",
+        }
+    },
+    "reject": "i",
+    "collect": "c",
+}  # fmt: skip
 # Movement keys are part of how lists and grids work everywhere and are not configurable.
 MOVES = {"arrowleft": (-1, 0), "arrowright": (1, 0), "arrowup": (0, -1), "arrowdown": (0, 1)}
 REPEATING = (*MOVES, "pagedown", "pageup")
@@ -54,13 +69,17 @@ _SYMBOLS = {
 }
 
 
-def choose(keys: Mapping[str, str | None] | bool | None) -> dict[str, str]:
+def choose(
+    keys: Mapping[str, str | None] | bool | None, defaults: Mapping[str, str] = DEFAULTS
+) -> dict[str, str]:
     """Return the key of every action.
 
     Parameters
     ----------
     keys : mapping of str to str or None, bool, optional
-        Changes to :data:`DEFAULTS`; an action mapped to None has no key. False: no keys at all.
+        Changes to `defaults`; an action mapped to None has no key. False: no keys at all.
+    defaults : mapping of action to key
+        All actions there are.
 
     Returns
     -------
@@ -73,13 +92,13 @@ def choose(keys: Mapping[str, str | None] | bool | None) -> dict[str, str]:
     """
     if keys is False:
         return {}
-    chosen: dict[str, str | None] = dict(DEFAULTS)
+    chosen: dict[str, str | None] = dict(defaults)
     if isinstance(keys, Mapping):
         for action, key in keys.items():
-            if action not in DEFAULTS:
-                near = difflib.get_close_matches(action, DEFAULTS, n=1)
+            if action not in defaults:
+                near = difflib.get_close_matches(action, defaults, n=1)
                 hint = (
-                    f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(DEFAULTS)}"
+                    f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(defaults)}"
                 )
                 raise ValueError(f"no action {action!r} to give a key to: {hint}")
             chosen[action] = None if key is None else _name(key)

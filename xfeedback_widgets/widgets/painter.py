@@ -19,6 +19,7 @@ from xfeedback_widgets.widgets.text import error_html, escape
 
 if TYPE_CHECKING:
     from xfeedback_widgets.session import Session
+    from xfeedback_widgets.widgets.board import Board
     from xfeedback_widgets.widgets.controls import Controls
     from xfeedback_widgets.widgets.desk import Desk
     from xfeedback_widgets.widgets.explainer import Explained, Explainer
@@ -29,7 +30,64 @@ _PADDING = 30  # of the root container, both sides
 _PAINTED = (ipywidgets.HTML, ipywidgets.IntProgress, ipywidgets.Button, ipycanvas.Canvas)
 
 
-class Painter:
+class BasePainter:
+    """Paints what surrounds every view: the trainer, the status line, words for screen readers.
+
+    Parameters
+    ----------
+    session : Session
+    controls : Board
+
+    Attributes
+    ----------
+    width, ratio : int, float
+        Width of the page in CSS pixels, and device pixels per CSS pixel.
+    """
+
+    def __init__(self, session: Session, controls: Board) -> None:
+        self.width, self.ratio = 800, 1.0
+        self._session, self._board = session, controls
+        self._versions = session.versions
+        self._announced: str | None = None
+
+    def content(self) -> None:
+        """Paint the open view."""
+        raise NotImplementedError
+
+    def training(self) -> None:
+        """Paint the trainer's progress."""
+        self._board.training.paint(self._versions)
+
+    def versions(self) -> None:
+        """Read the versions anew, and paint what depends on them."""
+        self._versions = self._session.versions
+        self.training()
+
+    def status(self, html: str) -> None:
+        """Paint the status line."""
+        self._board.status.value = html
+
+    def failed(self, error: Exception) -> None:
+        """Show that painting failed; widgets that were closed meanwhile must not end the pump."""
+        with contextlib.suppress(Exception):
+            self.status(error_html("The screen could not be updated.", error))
+
+    def resend(self) -> None:
+        """Send again all that is painted: a dropped message must not leave a wrong screen."""
+        for child in self._board.children:
+            for widget in tree(child):
+                if isinstance(widget, _PAINTED):
+                    widget.send_state()
+        self.content()
+
+    def announce(self, what: str, text: str) -> None:
+        """Say something to screen readers, unless it was the last thing said."""
+        if self._announced != what:
+            self._announced = what
+            self._board.bridge.announcement = text
+
+
+class Painter(BasePainter):
     """Paints one review.
 
     Parameters
@@ -43,19 +101,14 @@ class Painter:
     ----------
     contour : bool
         Contour lines instead of a heat map.
-    width, ratio : int, float
-        Width of the page in CSS pixels, and device pixels per CSS pixel.
     """
 
     def __init__(
         self, session: Session, desk: Desk, controls: Controls, explainer: Explainer
     ) -> None:
+        super().__init__(session, controls)
         self.contour = False
-        self.width, self.ratio = 800, 1.0
-        self._session, self._desk = session, desk
-        self._controls, self._explainer = controls, explainer
-        self._versions = session.versions
-        self._announced: str | None = None
+        self._desk, self._controls, self._explainer = desk, controls, explainer
 
     # ------------------------------------------------------------------ what is looked at
 
@@ -121,34 +174,12 @@ class Painter:
         else:
             self._single(look, current)
 
-    def training(self) -> None:
-        """Paint the trainer's progress."""
-        self._controls.training.paint(self._versions)
-
-    def versions(self) -> None:
-        """Read the versions anew, and paint what depends on them."""
-        self._versions = self._session.versions
-        self.training()
-
-    def status(self, html: str) -> None:
-        """Paint the status line."""
-        self._controls.status.value = html
-
-    def failed(self, error: Exception) -> None:
-        """Show that painting failed; widgets that were closed meanwhile must not end the pump."""
-        with contextlib.suppress(Exception):
-            self.status(error_html("The screen could not be updated.", error))
-
     def resend(self) -> None:
-        """Send again all that is painted: a dropped message must not leave a wrong screen."""
-        for child in self._controls.children:
-            for widget in tree(child):
-                if isinstance(widget, _PAINTED):
-                    widget.send_state()
+        """Send again all that is painted, the sources of the canvases included."""
         for stage in self._controls.stages:
             for source in stage.sources:
                 source.send_state()
-        self.content()
+        super().resend()
 
     def moved(self) -> None:
         """Let the next image be announced even if it was announced before."""
@@ -170,7 +201,7 @@ class Painter:
         )
         self._desk.shown = shown
         if shown is not None:
-            self._announce(current, self._controls.single.describe(shown))
+            self.announce(current, self._controls.single.describe(shown))
 
     def _end(self, mode: str) -> None:
         text = "There are no images of this class."
@@ -181,7 +212,7 @@ class Painter:
         else:
             self._controls.single.paint_end(text)
         self._desk.shown = None
-        self._announce(text, text)
+        self.announce(text, text)
 
     def _grid(self, look: Look, view: View) -> None:
         desk, explainer = self._desk, self._explainer
@@ -208,7 +239,7 @@ class Painter:
             described = view_box.describe(image_id, items.get(image_id), answers.get(image_id))
             text = f"{start + selected + 1} of {desk.length}: {described}"
         view_box.line.value = escape(text)
-        self._announce(text, text)
+        self.announce(text, text)
 
     def _compare(self, look: Look, view: View, current: str) -> None:
         chosen = self._controls.compare.versions
@@ -230,8 +261,3 @@ class Painter:
     @property
     def _box(self) -> int:
         return max(160, min(SIZE, self.width - _PADDING))
-
-    def _announce(self, what: str, text: str) -> None:
-        if self._announced != what:
-            self._announced = what
-            self._controls.bridge.announcement = text

@@ -1,4 +1,4 @@
-"""Checks of the review widget's options, and closing a whole tree of widgets."""
+"""Checks of the widgets' options, and closing a whole tree of widgets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def refuse_unknown(function: Callable[..., Any], unknown: dict[str, Any]) -> Non
     name = next(iter(unknown))
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
-    raise TypeError(f"ReviewWidget() got an unexpected keyword argument {name!r}: {hint}")
+    maker = function.__qualname__.partition(".")[0]
+    raise TypeError(f"{maker}() got an unexpected keyword argument {name!r}: {hint}")
 
 
 def class_indices(

@@ -11,19 +11,16 @@ and the slider) are never written by us.
 
 from __future__ import annotations
 
-import base64
 import functools
 import threading
-import time
 from typing import TYPE_CHECKING, Any
-
-import ipywidgets
 
 from xfeedback_widgets.feedback import Verdict
 from xfeedback_widgets.saliency import METHODS
 from xfeedback_widgets.widgets import explainer as fetching
 from xfeedback_widgets.widgets import keys as key_table
 from xfeedback_widgets.widgets import static
+from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.bridge import Bridge
 from xfeedback_widgets.widgets.controls import VIEWS, Controls
 from xfeedback_widgets.widgets.desk import Desk
@@ -33,14 +30,11 @@ from xfeedback_widgets.widgets.painter import Painter
 from xfeedback_widgets.widgets.parts import (
     check_choices,
     class_indices,
-    close_with_models,
     refuse_unknown,
-    tree,
 )
-from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL, WORDS, Pump
+from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
 from xfeedback_widgets.widgets.single import ANSWERED
-from xfeedback_widgets.widgets.stepper import describe
-from xfeedback_widgets.widgets.text import error_html, escape, shorten
+from xfeedback_widgets.widgets.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +45,7 @@ _STATIC_WAIT = 3.0  # seconds that the picture for readers without a kernel may 
 _RECENT = 3  # answers that it shows
 
 
-class ReviewWidget(ipywidgets.VBox):
+class ReviewWidget(SessionWidget):
     """Judge what a model attends to, one image or a page of them at a time.
 
     Every answer is on disk before the status line says "saved". Training runs in the background and
@@ -101,7 +95,9 @@ class ReviewWidget(ipywidgets.VBox):
         widget.buttons["reject"].click()
     """
 
-    _closed = True  # until it is whole, so that a half-made one can be collected
+    _controls: Controls
+    _desk: Desk
+    _painter: Painter
 
     def __init__(
         self,
@@ -134,19 +130,19 @@ class ReviewWidget(ipywidgets.VBox):
             page_size=page_size,
         )
         self.session = session
-        self._keys = key_table.choose(keys)
+        chosen = key_table.choose(keys)
         self._desk = Desk(session, classes=offered, order=order, page_size=page_size, seed=seed)
-        self.bridge = Bridge(
+        bridge = Bridge(
             f"Review of saliency maps, {len(session.data)} images",
             on_key=self._on_key,
             on_click=self._guarded("select a tile", self._on_click),
             on_size=self._on_size,
         )
-        self.bridge.use(self._keys)
+        bridge.use(chosen)
         self._controls = Controls(
             session,
-            self.bridge,
-            self._keys,
+            bridge,
+            chosen,
             press=self._press,
             on_ready=self._on_new_page,
             method=method,
@@ -156,21 +152,14 @@ class ReviewWidget(ipywidgets.VBox):
             opacity=opacity,
             page_size=page_size,
         )
-        self.buttons = self._controls.buttons
         self.explainer = Explainer(session, lambda error: self._fail("A map failed.", error))
         self._painter = Painter(session, self._desk, self._controls, self.explainer)
         self._painter.contour = contour
-        self.pump = Pump(self._painter.failed, self._painter.resend)
         self._scorer = KeyedThread(
             "xfeedback-scores", lambda error: self._fail("The queue could not be ordered.", error)
         )
-        super().__init__(self._controls.children)
-        self._closed = False
-        self.add_class("xf-root")
-        self._actions = self._table()
+        self._assemble(chosen, background=self.explainer, workers=(self._scorer, self.explainer))
         self._observe_fields()
-        self._unsubscribe = session.subscribe(self._on_session)
-        self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
         self._refresh()
         self._score()
 
@@ -194,12 +183,6 @@ class ReviewWidget(ipywidgets.VBox):
             "before_newer": part(self._step, "before", 1),
             "after_older": part(self._step, "after", -1),
             "after_newer": part(self._step, "after", 1),
-            "target_older": part(self._step, "target", -1),
-            "target_newer": part(self._step, "target", 1),
-            "train": session.train,
-            "pause": self._pause_or_resume,
-            "stop": session.stop,
-            "rollback": self._roll_back,
         }
 
     def _observe_fields(self) -> None:
@@ -231,62 +214,16 @@ class ReviewWidget(ipywidgets.VBox):
         return None if current is None else self._painter.seen(current)
 
     @property
-    def mode(self) -> str:
-        """The open view: ``"one"``, ``"grid"`` or ``"compare"``."""
-        return self._desk.mode
-
-    @property
     def page(self) -> tuple[str, ...]:
         """Ids of the images on the grid's page."""
         return tuple(self._desk.page)
-
-    @property
-    def selected(self) -> int:
-        """Number of the selected tile on the grid's page, from 0."""
-        return self._desk.selected
-
-    @property
-    def status(self) -> str:
-        """The status line, as HTML."""
-        return str(self._controls.status.value)
 
     def go_to(self, image_id: str) -> None:
         """Show an image, wherever it is in the queue."""
         self._desk.touch()
         self._move(functools.partial(self._desk.go_to, image_id))
 
-    def wait(self, timeout: float = 60.0) -> bool:
-        """Wait until the queue is ordered, the map is there and all is painted; not for callbacks.
-
-        Returns
-        -------
-        bool
-            False when `timeout` seconds passed first.
-        """
-        until = time.monotonic() + timeout
-        # a publication posts to the pump, which asks the explainer, which posts to the pump
-        workers = (self._scorer, self.pump, self.explainer, self.pump)
-        return all(worker.flush(max(0.0, until - time.monotonic())) for worker in workers)
-
-    def close(self) -> None:
-        """Close every widget of this one and stop its threads; the session stays open. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        self._unsubscribe()
-        for worker in (self._scorer, self.explainer, self.pump):
-            worker.close()
-        for stage in self._controls.stages:
-            stage.close()
-        for widget in reversed(list(tree(self))):
-            close_with_models(widget)
-
     # ------------------------------------------------------------------ actions
-
-    def _press(self, action: str) -> None:
-        """Do what a button or a key stands for, and show what goes wrong."""
-        self._desk.touch()
-        self._guarded(action.replace("_", " "), self._actions[action])()
 
     def _answer(self, answer: str) -> None:
         with self._desk.lock:
@@ -364,39 +301,10 @@ class ReviewWidget(ipywidgets.VBox):
         self._paint_soon()
 
     def _step(self, which: str, by: int) -> None:
-        if which == "target":
-            self._controls.training.stepper.step(by)
-            self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
-        else:
-            self._controls.compare.steppers[which].step(by)
-            self._refresh()
-
-    def _pause_or_resume(self) -> None:
-        if self.session.progress.state == "paused":
-            self.session.resume()
-        else:
-            self.session.pause()
-
-    def _roll_back(self) -> None:
-        # reading and publishing weights is work, so it is not done in the callback
-        version = self._controls.training.stepper.chosen
-
-        def roll_back() -> None:
-            self.session.rollback(version)
-            self._say(f"Rolled back: {describe(version)} is in the model.")
-
-        self._in_background("roll back", roll_back)
+        self._controls.compare.steppers[which].step(by)
+        self._refresh()
 
     # ------------------------------------------------------------------ what the page reports
-
-    def _on_key(self, name: str) -> None:
-        if name in key_table.MOVES:
-            self._desk.touch()
-            self._guarded("move", self._move_by_arrow)(*key_table.MOVES[name])
-            return
-        action = next((action for action, key in self._keys.items() if key == name), None)
-        if action is not None and not self.buttons[action].disabled:
-            self._press(action)
 
     def _move_by_arrow(self, columns: int, rows: int) -> None:
         with self._desk.lock:
@@ -501,43 +409,7 @@ class ReviewWidget(ipywidgets.VBox):
     def _paint_content_soon(self) -> None:
         self.pump.post("content", self._painter.content, priority=PICTURE)
 
-    # ------------------------------------------------------------------ saying
-
-    def _say(self, text: str) -> None:
-        self._post_status(f'<span class="xf-said" role="status">{escape(text)}</span>')
-
-    def _fail(self, message: str, error: Exception) -> None:
-        self._post_status(error_html(message, error))
-
-    def _post_status(self, html: str) -> None:
-        self.pump.post("status", functools.partial(self._painter.status, html), priority=WORDS)
-
-    def _guarded(self, doing: str, function: Callable[..., None]) -> Callable[..., None]:
-        """Wrap a callback: what it raises would be invisible, so it is shown in the status line."""
-
-        def call(*arguments: Any) -> None:
-            if self._closed:
-                return
-            try:
-                function(*arguments)
-            except Exception as error:  # noqa: BLE001
-                self._fail(f"Could not {doing}.", error)
-
-        return call
-
-    def _in_background(self, doing: str, function: Callable[[], None]) -> None:
-        self.explainer.post(doing, self._guarded(doing, function), priority=fetching.CURRENT)
-
     # ------------------------------------------------------------------ without a kernel
-
-    def __repr__(self) -> str:
-        return f"<ReviewWidget of {self.session!r}>"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle: dict[str, Any] | None = super()._repr_mimebundle_(**kwargs)
-        if bundle and not self._closed:
-            bundle["image/png"] = base64.b64encode(self._static()).decode("ascii")
-        return bundle
 
     def _static(self) -> bytes:
         """Return the picture for readers without a kernel: the latest answers, then what is next."""

@@ -1,0 +1,220 @@
+"""What every widget on a session has: keys, a status line, a training panel, two threads, and an end.
+
+:class:`SessionWidget` decides nothing about what is looked at or answered; that is in `review.py` for
+images and in `neurons/` for units. It turns presses and keys into actions, shows what goes wrong in
+them, steers the trainer, and closes everything it opened.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import time
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from xfeedback_widgets.widgets import keys as key_table
+from xfeedback_widgets.widgets.parts import close_with_models, tree
+from xfeedback_widgets.widgets.pump import SURROUNDINGS, WORDS, Pump
+from xfeedback_widgets.widgets.stepper import describe
+from xfeedback_widgets.widgets.text import error_html, escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from xfeedback_widgets.session import Session
+    from xfeedback_widgets.widgets.board import Board
+    from xfeedback_widgets.widgets.keyed import KeyedThread
+    from xfeedback_widgets.widgets.painter import BasePainter
+    from xfeedback_widgets.widgets.walk import Walk
+
+
+class SessionWidget(ipywidgets.VBox):
+    """The frame around a review. A subclass makes its parts and then calls :meth:`_assemble`.
+
+    Attributes
+    ----------
+    session : Session
+        It stays open when the widget is closed.
+    buttons : dict of action to Button
+        A script can press them: ``widget.buttons["undo"].click()``.
+    bridge : Bridge
+    pump : Pump
+    """
+
+    _closed = True  # until it is whole, so that a half-made one can be collected
+    _controls: Board
+    _desk: Walk
+    _painter: BasePainter
+    session: Session
+
+    def _assemble(
+        self, keys: dict[str, str], *, background: KeyedThread, workers: Sequence[KeyedThread]
+    ) -> None:
+        """Start the pump and show the controls.
+
+        Parameters
+        ----------
+        keys : dict of action to key
+        background : KeyedThread
+            Does what a press asks for and a callback has no time for.
+        workers : sequence of KeyedThread
+            All threads of the widget, `background` included; each may post to the pump and to those
+            after it.
+        """
+        self._keys, self._background, self._workers = keys, background, tuple(workers)
+        self.bridge, self.buttons = self._controls.bridge, self._controls.buttons
+        self.pump = Pump(self._painter.failed, self._painter.resend)
+        super().__init__(self._controls.children)
+        self._closed = False
+        self.add_class("xf-root")
+        self._actions = {**self._training_actions(), **self._table()}
+        self._unsubscribe = self.session.subscribe(self._on_session)
+        self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
+
+    # ------------------------------------------------------------------ for subclasses
+
+    def _table(self) -> dict[str, Callable[[], None]]:
+        """Return what every action does, those of the training panel excepted."""
+        raise NotImplementedError
+
+    def _move_by_arrow(self, columns: int, rows: int) -> None:
+        """Move by an arrow key."""
+        raise NotImplementedError
+
+    def _on_session(self, event: str, payload: Any) -> None:
+        """Hear what happened, on any thread: only post."""
+        raise NotImplementedError
+
+    def _static(self) -> bytes:
+        """Return the picture, PNG, for readers without a kernel."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ for scripts and tests
+
+    @property
+    def mode(self) -> str:
+        """The open view: ``"one"``, ``"grid"`` or another that the widget has a button for."""
+        return self._desk.mode
+
+    @property
+    def selected(self) -> int:
+        """Number of the selected tile on the grid's page, from 0."""
+        return self._desk.selected
+
+    @property
+    def status(self) -> str:
+        """The status line, as HTML."""
+        return str(self._controls.status.value)
+
+    def wait(self, timeout: float = 60.0) -> bool:
+        """Wait until all that was asked for is computed and painted; not for callbacks.
+
+        Returns
+        -------
+        bool
+            False when `timeout` seconds passed first.
+        """
+        until = time.monotonic() + timeout
+        # what a thread brings is painted, and what is painted may ask the next one
+        threads = [thread for worker in self._workers for thread in (worker, self.pump)]
+        return all(thread.flush(max(0.0, until - time.monotonic())) for thread in threads)
+
+    def close(self) -> None:
+        """Close every widget of this one and stop its threads; the session stays open. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._unsubscribe()
+        for thread in (*self._workers, self.pump):
+            thread.close()
+        self._controls.close()
+        for widget in reversed(list(tree(self))):
+            close_with_models(widget)
+
+    # ------------------------------------------------------------------ presses and keys
+
+    def _press(self, action: str) -> None:
+        """Do what a button or a key stands for, and show what goes wrong."""
+        self._desk.touch()
+        self._guarded(action.replace("_", " "), self._actions[action])()
+
+    def _on_key(self, name: str) -> None:
+        if name in key_table.MOVES:
+            self._desk.touch()
+            self._guarded("move", self._move_by_arrow)(*key_table.MOVES[name])
+            return
+        action = next((action for action, key in self._keys.items() if key == name), None)
+        if action is not None and action in self.buttons and not self.buttons[action].disabled:
+            self._press(action)
+
+    # ------------------------------------------------------------------ the trainer
+
+    def _training_actions(self) -> dict[str, Callable[[], None]]:
+        return {
+            "train": self.session.train,
+            "pause": self._pause_or_resume,
+            "stop": self.session.stop,
+            "target_older": functools.partial(self._choose_target, -1),
+            "target_newer": functools.partial(self._choose_target, 1),
+            "rollback": self._roll_back,
+        }
+
+    def _choose_target(self, by: int) -> None:
+        self._controls.training.stepper.step(by)
+        self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
+
+    def _pause_or_resume(self) -> None:
+        if self.session.progress.state == "paused":
+            self.session.resume()
+        else:
+            self.session.pause()
+
+    def _roll_back(self) -> None:
+        # reading and publishing weights is work, so it is not done in the callback
+        version = self._controls.training.stepper.chosen
+
+        def roll_back() -> None:
+            self.session.rollback(version)
+            self._say(f"Rolled back: {describe(version)} is in the model.")
+
+        self._in_background("roll back", roll_back)
+
+    # ------------------------------------------------------------------ saying
+
+    def _say(self, text: str) -> None:
+        self._post_status(f'<span class="xf-said" role="status">{escape(text)}</span>')
+
+    def _fail(self, message: str, error: Exception) -> None:
+        self._post_status(error_html(message, error))
+
+    def _post_status(self, html: str) -> None:
+        self.pump.post("status", functools.partial(self._painter.status, html), priority=WORDS)
+
+    def _guarded(self, doing: str, function: Callable[..., None]) -> Callable[..., None]:
+        """Wrap a callback: what it raises would be invisible, so it is shown in the status line."""
+
+        def call(*arguments: Any) -> None:
+            if self._closed:
+                return
+            try:
+                function(*arguments)
+            except Exception as error:  # noqa: BLE001
+                self._fail(f"Could not {doing}.", error)
+
+        return call
+
+    def _in_background(self, doing: str, function: Callable[[], None]) -> None:
+        self._background.post(doing, self._guarded(doing, function))
+
+    # ------------------------------------------------------------------ without a kernel
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.session!r}>"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle: dict[str, Any] | None = super()._repr_mimebundle_(**kwargs)
+        if bundle and not self._closed:
+            bundle["image/png"] = base64.b64encode(self._static()).decode("ascii")
+        return bundle
