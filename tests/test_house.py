@@ -23,6 +23,7 @@ STOREYS = [
     {"audit"},
     {"metrics"},
     {"corrections"},
+    {"units"},
     {"data"},
     {"feedback"},
     {"bayesian"},

@@ -29,7 +29,8 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from xfeedback_widgets import saliency as saliency_methods
-from xfeedback_widgets.corrections import CrayonAttention
+from xfeedback_widgets import units as unit_tools
+from xfeedback_widgets.corrections import CrayonAttention, CrayonPruning
 from xfeedback_widgets.feedback import Journal, UnitVerdict, check_content
 from xfeedback_widgets.saliency import normalize
 from xfeedback_widgets.saliency.base import evaluating, logits_of
@@ -46,6 +47,7 @@ from xfeedback_widgets.training import (
     check_fits,
     load_in_place,
 )
+from xfeedback_widgets.units import store as unit_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +59,10 @@ if TYPE_CHECKING:
     from xfeedback_widgets.data import Batch, ImageSet
     from xfeedback_widgets.feedback import Feedback, Record
     from xfeedback_widgets.saliency import SaliencyMethod
+    from xfeedback_widgets.units import Preview, UnitSurvey
+
+#: Images whose features a preview keeps.
+_PREVIEWED = 5000
 
 #: Largest side of a map that is stored with a verdict; finer maps are area-averaged down to it.
 _STORED_MAP = 32
@@ -175,6 +181,9 @@ class Session:
         self._scratch: tuple[int, nn.Module] | None = None
         self._scratch_lock = threading.Lock()
         self._predictions: tuple[int, Tensor] | None = None
+        self._survey: UnitSurvey | None = None
+        self._previewed: ImageSet | None = None
+        self._unit_lock = threading.Lock()
         self._closed = False
 
         with _named(self.directory):
@@ -455,6 +464,115 @@ class Session:
         if finished:
             self._predictions = (started, result)
         return result, started
+
+    # ------------------------------------------------------------------ units
+
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Return the last linear layer of the live version.
+
+        Returns
+        -------
+        tuple of Tensor
+            Weight ``float32 [C, K]`` and bias ``float32 [C]``, copies on the CPU.
+
+        Raises
+        ------
+        NoLinearHeadError
+            The model does not end in pooling and one linear layer.
+        """
+        with self._live.reading() as (model, _):
+            weight, bias = unit_tools.parameters_of(unit_tools.find_head(model).classifier)
+            return weight.cpu(), bias.cpu()
+
+    def units(
+        self,
+        *,
+        patches: int = 3,
+        progress: Callable[[int, int], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> UnitSurvey:
+        """Collect what each unit responds to in the training set; blocks for one pass over it.
+
+        Kept in memory and in the directory under the weights before the last layer, so pruning, which
+        changes that layer only, needs no new pass.
+
+        Parameters
+        ----------
+        patches
+            Patches per unit.
+        progress
+            Called with (images done, images in all).
+        stop
+            Asked before every batch; True ends the pass.
+
+        Raises
+        ------
+        NoLinearHeadError
+            The model does not end in pooling and one linear layer.
+        SurveyStoppedError
+            ``stop`` returned True; nothing is kept.
+        """
+        self._check_open()
+        with self._live.reading() as (model, _):
+            trunk = unit_tools.fingerprint(model, unit_tools.find_head(model))
+        with self._unit_lock:
+            found = self._survey
+            if found is not None and (found.fingerprint, found.peaks.shape[1]) == (trunk, patches):
+                return found
+            name = unit_store.name_of_survey(trunk, self.data, patches)
+            found = unit_store.load(self.directory / "units" / name)
+            if found is None:
+                found = unit_tools.survey(
+                    self._live.shadow(), self.data, patches=patches, progress=progress, stop=stop
+                )
+                try:
+                    # of a newer trunk, where one was published meanwhile
+                    name = unit_store.name_of_survey(found.fingerprint, self.data, patches)
+                    unit_store.save(found, self.directory / "units" / name)
+                except OSError as error:  # a cache that is missing costs time, not answers
+                    _log.warning("the units could not be cached: %s", error)
+            elif len(found.sample) == found.images_seen:
+                unit_tools.remember(self.data, trunk, found.sample)
+            self._survey = found
+            return found
+
+    def suspicion(self, *, stop: Callable[[], bool] | None = None) -> Tensor:
+        """Share of each unit's activation outside what masks and answers say is relevant; blocks.
+
+        Returns
+        -------
+        Tensor
+            ``float32 [K]`` in [0, 1], NaN where nothing is known; see :func:`~.units.suspicion`.
+        """
+        self._check_open()
+        return unit_tools.suspicion(self._live.shadow(), self.data, self.feedback, stop=stop)
+
+    def unit_preview(self) -> Preview:
+        """Prepare to say what pruning would do now, on features alone; blocks for a pass at first.
+
+        Measured on the validation set where there is one, else on training images; on at most 5,000.
+
+        Returns
+        -------
+        Preview
+            Of the live version; a new one is due when another version is published.
+        """
+        self._check_open()
+        train = self.units().sample
+        model = self._live.shadow()
+        weight, bias = self.head()
+        measured, data = train, self.data
+        if self.validation is not None:
+            if self._previewed is None:
+                drawn = torch.randperm(
+                    len(self.validation), generator=torch.Generator().manual_seed(0)
+                )
+                self._previewed = self.validation.subset(drawn[:_PREVIEWED])
+            data = self._previewed
+            measured = unit_tools.pooled_features(model, data)
+        pruning = getattr(self.correction, "pruning", self.correction)
+        l2 = pruning.l2 if isinstance(pruning, CrayonPruning) else CrayonPruning().l2
+        return unit_tools.Preview(train, measured, data, weight, bias, l2=l2)
 
     def _method(self, name: str) -> SaliencyMethod:
         if name not in self._methods:

@@ -1,20 +1,21 @@
 """A simulated annotator: answers from ground-truth masks, given as a person would give them.
 
-For experiments, tests and demonstrations. It looks at the map a person would be shown and at nothing
-else of the model, and its answers go through ``session.record`` like everybody's. Problems to try it on
-are in ``data``.
+For experiments, tests and demonstrations. It looks at the map a person would be shown, or at where a unit
+is active, and at nothing else of the model, and its answers go through ``session.record`` like
+everybody's. Problems to try it on are in ``data``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from xfeedback_widgets.feedback import Verdict
+from xfeedback_widgets.feedback import UnitVerdict, Verdict
 from xfeedback_widgets.saliency import upsample
 from xfeedback_widgets.session import judged_map
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Annotator:
-    """Accepts a map that lies on the relevant pixels.
+    """Accepts a map, or a unit, that lies on the relevant pixels.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class Annotator:
             return "unsure"
         shown = upsample(saliency_map[None].float(), (mask.shape[0], mask.shape[1]))[0]
         relevant = float((shown * mask).sum() / shown.sum())
-        return "accept" if relevant >= self.threshold else "reject"
+        return _verdict(relevant >= self.threshold)
 
     def answer(
         self, session: Session, image_ids: Sequence[str], *, batch_size: int = 64
@@ -90,3 +91,37 @@ class Annotator:
                     )
                 )
         return answers
+
+    def answer_units(
+        self, session: Session, units: Iterable[int] | None = None, *, threshold: float = 0.46
+    ) -> dict[int, Answer]:
+        """Judge units of the session's model by where they are active, and record the answers.
+
+        A person sees a unit's strongest patches; this annotator its activation on up to 512 images.
+
+        Parameters
+        ----------
+        session
+            Its training images need masks.
+        units
+            Which units; None: all.
+        threshold
+            Accept where at least this share of the unit's activation, in [0, 1], is on relevant pixels;
+            else reject. A unit that is active on no image is answered "unsure".
+
+        Returns
+        -------
+        dict
+            The answer about each unit.
+        """
+        outside = session.suspicion()
+        answers: dict[int, Answer] = {}
+        for unit in range(len(outside)) if units is None else units:
+            share = 1 - float(outside[unit])
+            answers[unit] = "unsure" if math.isnan(share) else _verdict(share >= threshold)
+            session.record(UnitVerdict(unit, answers[unit]))
+        return answers
+
+
+def _verdict(relevant: bool) -> Answer:
+    return "accept" if relevant else "reject"

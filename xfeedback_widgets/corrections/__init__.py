@@ -1,18 +1,28 @@
 """Corrections: one file per paper, each turning feedback into a training objective.
 
-``base`` holds the seam, ``crayon`` CRAYON, ``baselines`` the controls. Optimisers, threads and versions
+``base`` holds the seam, ``crayon`` and ``crayon_pruning`` the two halves of CRAYON, ``baselines`` the
+controls. Optimisers, threads and versions
 are in ``training``; the maps themselves in ``saliency``.
 """
 
-from xfeedback_widgets.corrections.base import Correction, Losses
-from xfeedback_widgets.corrections.baselines import PlainFineTuning, RandomFeedback
+from xfeedback_widgets.corrections.base import Correction, Losses, Solving
+from xfeedback_widgets.corrections.baselines import (
+    DeepFeatureReweighting,
+    PlainFineTuning,
+    RandomFeedback,
+)
 from xfeedback_widgets.corrections.crayon import CrayonAttention, attention_penalties
+from xfeedback_widgets.corrections.crayon_pruning import Crayon, CrayonPruning
 
 __all__ = [
     "Correction",
+    "Crayon",
     "CrayonAttention",
+    "CrayonPruning",
+    "DeepFeatureReweighting",
     "Losses",
     "PlainFineTuning",
     "RandomFeedback",
+    "Solving",
     "attention_penalties",
 ]

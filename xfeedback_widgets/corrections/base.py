@@ -3,6 +3,7 @@
 A correction turns what people said into a training objective. It is a small class: the paper's
 hyper-parameters are constructor arguments, :meth:`Correction.prepare` does what is done once per run
 (frozen maps, counts over *all* feedback), and :meth:`Correction.loss` is one forward over one batch.
+What can be solved without images comes before the batches, in :meth:`Correction.solve`.
 The loop knows nothing else about a correction, and a correction knows nothing about optimisers,
 threads or versions. Adding a paper is adding one file beside this one.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -46,6 +47,15 @@ class Losses:
     reduction: Literal["mean", "sum"] = "mean"
 
 
+@dataclass(frozen=True)
+class Solving:
+    """How far :meth:`Correction.solve` has come: step ``step`` of at most ``steps``, and its losses."""
+
+    step: int
+    steps: int
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+
 class Correction(ABC):
     """A method that turns feedback into a training objective.
 
@@ -56,6 +66,8 @@ class Correction(ABC):
     name: ClassVar[str]
     #: Name of the saliency method people should be shown while they give feedback for it.
     saliency: ClassVar[str] = "gradcam"
+    #: Whether the loop trains on batches of images with `loss`; if not, `solve` does everything.
+    by_batches: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         """Name the method and its settings, for a version's metadata."""
@@ -77,3 +89,21 @@ class Correction(ABC):
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         """Return the objective of one batch, from exactly one forward of ``model``."""
+
+    def solve(self, model: nn.Module) -> Iterator[Solving]:  # noqa: ARG002
+        """Optimise what needs no batches, before the first of them; by default nothing.
+
+        Parameters
+        ----------
+        model
+            As in `prepare`; changed in place.
+
+        Yields
+        ------
+        Solving
+            After each step: the places where a run can be stopped.
+        """
+        return iter(())
+
+    def finish(self) -> None:  # noqa: B027
+        """Take back what `prepare` and `solve` attached to the model; called however the run ends."""

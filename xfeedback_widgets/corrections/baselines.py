@@ -2,8 +2,9 @@
 
 They use the same seam, the same batches and the same number of steps as the correction they are
 compared with: :class:`PlainFineTuning` ignores the feedback, :class:`RandomFeedback` keeps the images
-and their number but draws the answers by chance. A correction that does not beat both has shown that
-more training, or pressure on the maps as such, helps; not that people do.
+and units and their number but draws the answers by chance. A correction that does not beat both has shown
+that more training, or pressure on the maps as such, helps; not that people do.
+:class:`DeepFeatureReweighting` is a reference, not a control: it is told the groups.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from torch.nn import functional as F
 
-from xfeedback_widgets.corrections.base import Correction, Losses
-from xfeedback_widgets.feedback import Feedback
+from xfeedback_widgets.corrections.base import Correction, Losses, Solving
+from xfeedback_widgets.feedback import Feedback, Verdict
 from xfeedback_widgets.saliency.base import logits_of
+from xfeedback_widgets.units import LinearProblem, find_head, pooled_features, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torch import nn
 
     from xfeedback_widgets.data import Batch, ImageSet
+    from xfeedback_widgets.feedback import Record
 
 
 class PlainFineTuning(Correction):
@@ -39,7 +45,7 @@ class PlainFineTuning(Correction):
 
 
 class RandomFeedback(Correction):
-    """Another correction, fed with meaningless answers about the same images.
+    """Another correction, fed with meaningless answers about the same images and units.
 
     Parameters
     ----------
@@ -47,8 +53,8 @@ class RandomFeedback(Correction):
         The correction under test, with the settings under test.
     how
         ``"random"`` draws each answer, accept or reject, with equal chance. ``"shuffled"`` deals the
-        real answers out to other images, so that their proportions stay. ``"maps"`` keeps the answers
-        and deals out the judged maps to other images.
+        real answers out to other images (and units), so that their proportions stay. ``"maps"`` keeps the
+        answers and deals out the judged maps to other images.
     seed
         Of the draw.
     """
@@ -79,20 +85,108 @@ class RandomFeedback(Correction):
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
         """Prepare the other correction on meaningless answers."""
         rng = random.Random(self.seed)
-        verdicts = list(feedback.verdicts.values())
-        dealt = rng.sample(verdicts, len(verdicts))
-        scrambled = []
-        for verdict, other in zip(verdicts, dealt, strict=True):
-            if self.how == "random":
-                changed = dataclasses.replace(verdict, answer=rng.choice(("accept", "reject")))
-            elif self.how == "shuffled":
-                changed = dataclasses.replace(verdict, answer=other.answer)
-            else:
-                changed = dataclasses.replace(verdict, map=other.map)
-            scrambled.append(changed)
+        scrambled = [*self._scramble(list(feedback.verdicts.values()), rng)]
+        scrambled += self._scramble(list(feedback.units.values()), rng)
         self._prepared: Correction = copy.copy(self.correction)
         self._prepared.prepare(model, data, Feedback.of(scrambled))
+
+    def _scramble(self, said: Sequence[Record], rng: random.Random) -> Iterator[Record]:
+        for verdict, other in zip(said, rng.sample(said, len(said)), strict=True):
+            changed: dict[str, Any] = {"answer": getattr(other, "answer", None)}
+            if self.how == "random":
+                changed = {"answer": rng.choice(("accept", "reject"))}
+            elif self.how == "maps":
+                changed = {"map": other.map} if isinstance(other, Verdict) else {}
+            yield dataclasses.replace(verdict, **changed)
+
+    @property
+    def by_batches(self) -> bool:  # type: ignore[override]  # the other correction's
+        """Whether batches are trained on."""
+        return self.correction.by_batches
+
+    def solve(self, model: nn.Module) -> Iterator[Solving]:
+        """Whatever the other correction solves."""
+        return self._prepared.solve(model)
 
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         """The other correction's loss."""
         return self._prepared.loss(model, batch)
+
+    def finish(self) -> None:
+        """Finish the other correction."""
+        if hasattr(self, "_prepared"):
+            self._prepared.finish()
+
+
+class DeepFeatureReweighting(Correction):
+    """Refit the last layer on held-out images with every group equally often (DFR, arXiv 2204.02937).
+
+    A reference that is told what feedback has to find out: the group of every held-out image. As in the
+    paper, the layer is fitted to several balanced draws and the fits are averaged.
+
+    Parameters
+    ----------
+    held_out
+        Images with groups that were not trained on.
+    l2
+        Penalty, in the units of :class:`~.units.LinearProblem`.
+    draws
+        How many balanced subsets.
+    seed
+        Of the draws.
+
+    Raises
+    ------
+    ValueError
+        The images have no groups.
+    """
+
+    name: ClassVar[str] = "DFR"
+    by_batches: ClassVar[bool] = False
+
+    def __init__(
+        self, held_out: ImageSet, *, l2: float = 1e-2, draws: int = 10, seed: int = 0
+    ) -> None:
+        if held_out.groups is None:
+            raise ValueError("DFR needs to know the groups; pass groups= to the held-out ImageSet")
+        self.held_out = held_out
+        self.l2 = l2
+        self.draws = draws
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"DeepFeatureReweighting(l2={self.l2:g}, draws={self.draws}, seed={self.seed})"
+
+    def solve(self, model: nn.Module) -> Iterator[Solving]:
+        """Fit the layer to each balanced draw, and write the average of the fits."""
+        classifier = find_head(model).classifier
+        features = pooled_features(model, self.held_out)
+        assert self.held_out.groups is not None  # noqa: S101 - refused when it was made
+        groups = self.held_out.groups[features.indices]
+        present = sorted(set(groups.tolist()))
+        smallest = min(int((groups == group).sum()) for group in present)
+        generator = torch.Generator().manual_seed(self.seed)
+        weights, biases = [], []
+        for draw in range(1, self.draws + 1):
+            rows = torch.cat(
+                [
+                    members[torch.randperm(len(members), generator=generator)[:smallest]]
+                    for members in ((groups == group).nonzero()[:, 0] for group in present)
+                ]
+            )
+            problem = LinearProblem(
+                features.pooled[rows],
+                features.labels[rows],
+                classifier.out_features,
+                l2=self.l2,
+                bias=classifier.bias is not None,
+            )
+            fit = problem.solve(torch.ones(classifier.in_features, dtype=torch.bool))
+            weights.append(fit.weight)
+            biases.append(fit.bias)
+            yield Solving(draw, self.draws, {"loss": fit.loss})
+        write(classifier, torch.stack(weights).mean(0), torch.stack(biases).mean(0))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """Mean cross-entropy of the batch; not used by the loop."""
+        return PlainFineTuning().loss(model, batch)

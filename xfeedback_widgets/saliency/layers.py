@@ -90,6 +90,9 @@ class TargetLayer:
     classifier
         The linear layer, where everything after `module` was proved to be a global average pool and
         this layer (dropout, which evaluation mode switches off, may stand between); otherwise None.
+    reader
+        The linear layer that gives the logits, where each of its inputs was seen to depend on one channel
+        of `module` only: `classifier`, or one behind an activation function and a pool. Otherwise None.
     """
 
     name: str
@@ -97,6 +100,7 @@ class TargetLayer:
     layout: Layout
     prefix_tokens: int = 0
     classifier: nn.Linear | None = None
+    reader: nn.Linear | None = None
 
     def spatial(self, activations: Tensor, image_size: tuple[int, int]) -> Tensor:
         """Bring the layer's output into ``[N, C, h, w]``, without the prefix tokens.
@@ -257,7 +261,7 @@ def _inspect(model: nn.Module, name: str | None, images: Tensor) -> TargetLayer:
         target.module,
         target.layout,
         target.prefix_tokens,
-        _proved_classifier(model, target, images),
+        *_proved_heads(model, target, images),
     )
 
 
@@ -348,13 +352,16 @@ def _grid(length: int, image_size: tuple[int, int]) -> tuple[int, int]:
     return height, length // height
 
 
-def _proved_classifier(model: nn.Module, target: TargetLayer, images: Tensor) -> nn.Linear | None:
-    """Return the linear layer if all that follows `target` is a global average pool and that layer.
+def _proved_heads(
+    model: nn.Module, target: TargetLayer, images: Tensor
+) -> tuple[nn.Linear | None, nn.Linear | None]:
+    """Return the linear layer as ``classifier`` and as ``reader`` of the target layer, each if it is one.
 
-    Three facts are established on the graph that one forward leaves behind the layer: it holds only
-    averages, reshapes and one matrix product; the output of that linear layer is the logits; and what
-    enters it has exactly the gradient 1/(HW) at every position of its own channel. Averages and
-    reshapes do not depend on the values, so what holds for the probe holds for all images.
+    Facts are established on the graph that one forward leaves behind the layer. The output of the linear
+    layer is the logits. It is a reader if what enters it has, channel by channel, a gradient in its own
+    channel only. It is the classifier if the graph holds only averages, reshapes and one matrix product,
+    and that gradient is exactly 1/(HW) everywhere. Averages and reshapes do not depend on the values, so
+    what holds for the probe holds for all images.
     """
     leaves: list[Tensor] = []
     products: list[tuple[nn.Linear, Tensor, Tensor]] = []
@@ -374,26 +381,42 @@ def _proved_classifier(model: nn.Module, target: TargetLayer, images: Tensor) ->
     finally:
         for handle in handles:
             handle.remove()
-    if logits.grad_fn is None or not products or not _is_pool_and_product(logits.grad_fn):
-        return None
+    if logits.grad_fn is None or not products:
+        return None, None
     linear, features, output = products[-1]
     if output.shape != logits.shape or output.data_ptr() != logits.data_ptr():
-        return None
-    noise = _noise(features).to(features.dtype)
+        return None, None
+    size = (images.shape[2], images.shape[3])
+    if (
+        features.grad_fn is None
+        or features.shape[1:] != target.spatial(leaves[-1], size).shape[1:2]
+    ):
+        return None, None
+    noises = [_noise(features, seed).to(features.dtype) for seed in (1, 2)]
     with torch.enable_grad():
-        signal = (features * noise).sum()
-        if not signal.requires_grad:
-            return None
-        (gradient,) = torch.autograd.grad(
-            signal, leaves[-1], allow_unused=True, materialize_grads=True
-        )
-    gradient = target.spatial(gradient, (images.shape[2], images.shape[3]))
-    if noise.numel() != gradient.shape[1]:
-        return None
-    expected = noise.flatten()[None, :, None, None] / gradient[0, 0].numel()
-    tolerance = 8 * torch.finfo(gradient.dtype).eps
-    exact = torch.allclose(gradient, expected.expand_as(gradient), rtol=tolerance, atol=0)
-    return linear if exact else None
+        gradients = [
+            target.spatial(
+                torch.autograd.grad(
+                    (features * noise).sum(),
+                    leaves[-1],
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )[0],
+                size,
+            )
+            for noise in noises
+        ]
+    tolerance = 8 * torch.finfo(gradients[0].dtype).eps
+    # each channel's gradient, per unit of its own noise, must not depend on that of the others
+    own, again = (
+        g / n.flatten()[None, :, None, None] for g, n in zip(gradients, noises, strict=True)
+    )
+    if not own.any() or not torch.allclose(own, again, rtol=tolerance, atol=0):
+        return None, None
+    even = torch.full_like(own, 1 / own[0, 0].numel())
+    exact = torch.allclose(own, even, rtol=tolerance, atol=0)
+    return linear if exact and _is_pool_and_product(logits.grad_fn) else None, linear
 
 
 def _is_pool_and_product(node: Any) -> bool:
@@ -411,6 +434,6 @@ def _is_pool_and_product(node: Any) -> bool:
     return products == 1
 
 
-def _noise(like: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
+def _noise(like: Tensor, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
     return torch.rand(like.shape, generator=generator, dtype=torch.double).add(0.5).to(like.device)

@@ -226,8 +226,21 @@ def iterate(
         stack.callback(_restore_modes, modes)
         correction = copy.copy(correction)
         model.eval()
+        stack.callback(correction.finish)
         correction.prepare(model, data, feedback)
-        yield Epoch(0, settings.epochs, _validate(model, validation, correction, settings))
+        epochs = settings.epochs if correction.by_batches else 1
+        yield Epoch(0, epochs, _validate(model, validation, correction, settings))
+
+        before, losses_now = 0, {}
+        for solving in correction.solve(model):
+            before, losses_now = solving.step, dict(solving.losses)
+            rest = steps * epochs if correction.by_batches else 0
+            yield Step(solving.step, solving.steps + rest, 1, epochs, losses_now)
+        if not correction.by_batches:
+            _check_weights(parameters, 1)
+            solved = {f"train_{name}": value for name, value in losses_now.items()}
+            yield Epoch(1, 1, solved | _validate(model, validation, correction, settings))
+            return
 
         optimizer = (
             settings.optimizer(parameters)
@@ -238,7 +251,7 @@ def iterate(
         prefetch = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load"))
         load = _loader(data, parameters[0], settings)
         upcoming = prefetch.submit(load, next(batches))
-        for epoch in range(1, settings.epochs + 1):
+        for epoch in range(1, epochs + 1):
             _training_mode(model, settings)
             seen, correct, taken, loss_sum = 0, 0, 0, 0.0
             for number in range(1, steps + 1):
@@ -253,13 +266,13 @@ def iterate(
                 values = {"total": losses.total.item()}
                 values |= {name: float(part) for name, part in losses.parts.items()}
                 loss_sum += values["total"]
-                yield Step(done, steps * settings.epochs, epoch, settings.epochs, values)
+                yield Step(before + done, before + steps * epochs, epoch, epochs, values)
             if seen == 0:
                 raise ValueError(f"none of the {len(data)} training images could be read")
             _check_weights(parameters, epoch)
             measured = {"train_loss": loss_sum / taken, "train_accuracy": correct / seen}
             measured |= _validate(model, validation, correction, settings)
-            yield Epoch(epoch, settings.epochs, measured)
+            yield Epoch(epoch, epochs, measured)
 
 
 class _Stepper:

@@ -304,7 +304,7 @@ class Worker:
                         published += 1
                         self._show_epoch(event, f"version {version.number} is live")
                 self._breathe(clock)
-        self._end("done", message=_summary(published, run.settings.epochs, refused), eta=0.0)
+        self._end("done", message=_summary(published, self._progress.epochs, refused), eta=0.0)
 
     def _copy_of_live(self) -> nn.Module:
         if self._shadow is None:
@@ -366,6 +366,7 @@ class Worker:
             step=event.step,
             steps=event.steps,
             epoch=event.epoch,
+            epochs=event.epochs,
             losses=event.losses,
             losses_history=(*history, (event.step, event.losses)),
             eta=clock.remaining(event.step, event.steps),
@@ -374,6 +375,7 @@ class Worker:
     def _show_epoch(self, event: Epoch, message: str) -> None:
         self._show(
             epoch=event.epoch,
+            epochs=event.epochs,
             metrics=event.metrics,
             metrics_history=(*self._progress.metrics_history, (event.epoch, event.metrics)),
             message=message,
