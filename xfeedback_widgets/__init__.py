@@ -9,18 +9,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from xfeedback_widgets import corrections, data, feedback, metrics, saliency, simulate, training
+from xfeedback_widgets import (
+    corrections,
+    data,
+    feedback,
+    metrics,
+    saliency,
+    simulate,
+    training,
+    units,
+)
 from xfeedback_widgets.feedback import RegionMask, UnitVerdict, Verdict
 from xfeedback_widgets.session import Session
 from xfeedback_widgets.training import Guard, fine_tune
 
 if TYPE_CHECKING:
-    from xfeedback_widgets.widgets import ReviewWidget
+    from xfeedback_widgets.widgets import NeuronWidget, ReviewWidget
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Guard",
+    "NeuronWidget",
     "RegionMask",
     "ReviewWidget",
     "Session",
@@ -34,11 +44,12 @@ __all__ = [
     "saliency",
     "simulate",
     "training",
+    "units",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("ReviewWidget", "widgets"):
+    if name in ("NeuronWidget", "ReviewWidget", "widgets"):
         widgets = importlib.import_module("xfeedback_widgets.widgets")
-        return widgets if name == "widgets" else widgets.ReviewWidget
+        return widgets if name == "widgets" else getattr(widgets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

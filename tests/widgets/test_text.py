@@ -25,6 +25,11 @@ def test_percent_invents_no_certainty(value, shown):
     assert text.percent(value) == shown
 
 
+def test_signed_numbers_always_have_their_sign():
+    assert [text.signed(v) for v in (0.314, -0.031)] == ["+0.31", "−0.03"]
+    assert [text.signed_percent(v) for v in (0.0312, -0.5)] == ["+3.1 %", "−50.0 %"]
+
+
 def test_durations():
     assert [text.duration(s) for s in (7.6, 125, 4200)] == ["8 s", "2 min 5 s", "1 h 10 min"]
 

@@ -85,6 +85,19 @@ def class_indices(
     return tuple(found)
 
 
+def check_choice(name: str, value: Any, offered: Sequence[Any]) -> None:
+    """Raise for an option that is none of those offered; the message lists them.
+
+    Raises
+    ------
+    ValueError
+    """
+    if value not in offered:
+        listed = ", ".join(repr(choice) for choice in offered[:12])
+        more = ", …" if len(offered) > 12 else ""
+        raise ValueError(f"unknown {name} {value!r}: choose one of {listed}{more}")
+
+
 def check_choices(
     *,
     order: str,
@@ -110,9 +123,6 @@ def check_choices(
         "page_size": (page_size, grid.PAGE_SIZES),
     }
     for name, (value, offered) in choices.items():
-        if value not in offered:
-            listed = ", ".join(repr(choice) for choice in offered[:12])
-            more = ", …" if len(offered) > 12 else ""
-            raise ValueError(f"unknown {name} {value!r}: choose one of {listed}{more}")
+        check_choice(name, value, offered)
     if not 0.0 <= opacity <= 1.0:
         raise ValueError(f"opacity must lie in [0, 1], got {opacity}")

@@ -58,8 +58,8 @@ def page(
     height = 2 * _GAP + _LINE + rows * (_TILE + 3 * _LINE + _GAP)
     width = max(columns * (_TILE + _GAP) + _GAP, 420)
     sheet = Image.new("RGB", (width, height), "#ffffff")
-    draw, font = ImageDraw.Draw(sheet), _font()
-    draw.text((_GAP, _GAP), title, fill="#1f2328", font=font)
+    draw, face = ImageDraw.Draw(sheet), font()
+    draw.text((_GAP, _GAP), title, fill="#1f2328", font=face)
     for index, image_id in enumerate(shown):
         row, column = divmod(index, columns)
         x = _GAP + column * (_TILE + _GAP)
@@ -68,7 +68,7 @@ def page(
         tile = _tile(pictures[image_id], item, look)
         sheet.paste(tile, (x + (_TILE - tile.width) // 2, y + (_TILE - tile.height) // 2))
         for number, text in enumerate(_lines(image_id, item, answers.get(image_id), class_names)):
-            draw.text((x, y + _TILE + 2 + number * _LINE), text, fill="#1f2328", font=font)
+            draw.text((x, y + _TILE + 2 + number * _LINE), text, fill="#1f2328", font=face)
     stream = io.BytesIO()
     sheet.save(stream, "PNG", optimize=True)
     return stream.getvalue()
@@ -97,7 +97,8 @@ def _lines(
     return lines
 
 
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
+    """Return the font of these pages."""
     from matplotlib import font_manager
 
     # ships with matplotlib, and has the signs; Pillow's own font has Latin letters only

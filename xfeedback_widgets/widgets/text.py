@@ -33,6 +33,16 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f} %"
 
 
+def signed(value: float) -> str:
+    """Return a number as text that always has its sign: ``-0.031`` is "−0.03"."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def signed_percent(value: float) -> str:
+    """Return a signed share as text: ``-0.0312`` is "−3.1 %"."""
+    return f"{100 * value:+.1f} %".replace("-", "−")
+
+
 def duration(seconds: float) -> str:
     """Return a time span for people: "8 s", "2 min 5 s", "1 h 10 min"."""
     whole = max(0, round(seconds))

@@ -145,6 +145,13 @@ class Walk:
 
     # ------------------------------------------------------------------ order
 
+    def resize_page(self, page_size: int) -> None:
+        """Show so many tiles on a page, beginning with the page of the selected one."""
+        with self.lock:
+            at = self.page_start + self.selected
+            self._page_size = page_size
+            self.page_start, self.selected = at // page_size * page_size, at % page_size
+
     def begin(self, order: Sequence[int], page_size: int | None = None) -> None:
         """Begin anew with another order, and from its first unanswered item."""
         with self.lock:
