@@ -101,7 +101,7 @@ def table(
     if measured.then is None:
         title = "Now. Answer a unit Irrelevant to see what pruning it would do"
     elif done:
-        title = f"The live model is without {which} already; pruning would do now"
+        title = f"The live model is without {which} already"
     else:
         title = f"What pruning {which} would do now"
     totals = [(title, name) for name, title in _NAMES.items() if name in measured.now]
@@ -113,9 +113,10 @@ def table(
     ]
     more = len(groups) - len(shown)
     left_out = f'<small class="xf-muted">and {more} more groups</small>' if more else ""
+    how = "" if measured.then is None else "; the last layer is refitted"
     return (
-        f'<div><strong>{title}</strong> <span class="xf-muted">on {escape(on)}; the last layer is '
-        f'refitted</span></div><div class="xf-previews">{"".join(tables)}</div>{left_out}'
+        f'<div><strong>{title}</strong> <span class="xf-muted">(measured on {escape(on)}{how})</span>'
+        f'</div><div class="xf-previews">{"".join(tables)}</div>{left_out}'
     )
 
 
