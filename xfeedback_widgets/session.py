@@ -481,7 +481,9 @@ class Session:
             The model does not end in pooling and one linear layer.
         """
         with self._live.reading() as (model, _):
-            weight, bias = unit_tools.parameters_of(unit_tools.find_head(model).classifier)
+            weight, bias = unit_tools.parameters_of(
+                unit_tools.find_head(model, self.data).classifier
+            )
             return weight.cpu(), bias.cpu()
 
     def units(
@@ -514,7 +516,7 @@ class Session:
         """
         self._check_open()
         with self._live.reading() as (model, _):
-            trunk = unit_tools.fingerprint(model, unit_tools.find_head(model))
+            trunk = unit_tools.fingerprint(model, unit_tools.find_head(model, self.data))
         with self._unit_lock:
             found = self._survey
             if found is not None and (found.fingerprint, found.peaks.shape[1]) == (trunk, patches):

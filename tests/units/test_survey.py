@@ -96,6 +96,17 @@ def test_planted_patches_twins_and_silent_units():
     assert found.fires[3] == 0
 
 
+def test_a_model_of_an_unusual_size_is_tried_on_its_own_images():
+    class Fixed(Channels):
+        def forward(self, images):
+            assert images.shape[2:] == (6, 8)
+            return super().forward(images)
+
+    assert units.survey(Fixed(), _planted()).units == 4
+    with pytest.raises(units.NoLinearHeadError, match="none of the usual image sizes"):
+        units.find_head(Fixed())
+
+
 def test_a_stopped_survey_says_so(model, digits):
     asked = []
 

@@ -159,7 +159,7 @@ class DeepFeatureReweighting(Correction):
 
     def solve(self, model: nn.Module) -> Iterator[Solving]:
         """Fit the layer to each balanced draw, and write the average of the fits."""
-        classifier = find_head(model).classifier
+        classifier = find_head(model, self.held_out).classifier
         features = pooled_features(model, self.held_out)
         assert self.held_out.groups is not None  # noqa: S101 - refused when it was made
         groups = self.held_out.groups[features.indices]

@@ -127,7 +127,7 @@ class CrayonPruning(Correction):
         ValueError
             Every unit is rejected, or an answer is about a unit that the model does not have.
         """
-        self._head = find_head(model)
+        self._head = find_head(model, data)
         self._keep = kept_units(feedback, self._head.units)
         self._data = data
         self._handles: list[RemovableHandle] = []

@@ -95,7 +95,7 @@ def collect(
     model: nn.Module, data: ImageSet, *, batch_size: int = 64
 ) -> Generator[int, None, Features]:
     """Do what `pooled_features` does in steps: yield how many images are done, return the features."""
-    head = find_head(model)
+    head = find_head(model, data)
     trunk = fingerprint(model, head)
     known = remembered(data, trunk)
     if known is not None:

@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from xfeedback_widgets.saliency import NoSpatialLayerError, TargetLayer, find_target_layer
 from xfeedback_widgets.saliency.base import evaluating, logits_of, plain, prepared, recorded
+from xfeedback_widgets.saliency.layers import UnknownInputSizeError
+
+if TYPE_CHECKING:
+    from xfeedback_widgets.data import ImageSet
 
 _REMEDY = (
     "pruning units needs a classifier that averages its last feature map over positions and reads it "
@@ -76,15 +80,15 @@ class Head:
         return _read(model, self, images)[0]
 
 
-def find_head(model: nn.Module, images: Tensor | None = None) -> Head:
+def find_head(model: nn.Module, data: ImageSet | None = None) -> Head:
     """Find the units of a classifier.
 
     Parameters
     ----------
     model
         Classifier of torchvision, timm or your own.
-    images
-        Example input ``[N, C, H, W]``; by default noise of a size the model accepts.
+    data
+        Images to try where the model accepts none of the usual sizes.
 
     Returns
     -------
@@ -97,7 +101,12 @@ def find_head(model: nn.Module, images: Tensor | None = None) -> Head:
         The model ends otherwise; says how, and what to use instead.
     """
     try:
-        target = find_target_layer(model, images=images)
+        try:
+            target = find_target_layer(model)
+        except UnknownInputSizeError:
+            if data is None:
+                raise
+            target = find_target_layer(model, images=next(data.batches(1)).images)
     except NoSpatialLayerError as error:
         raise NoLinearHeadError(f"{error}; {_REMEDY}") from error
     if target.reader is None:

@@ -158,7 +158,7 @@ def suspicion(
     Tensor
         ``float32 [K]`` in [0, 1]; NaN where a unit was not active on any such image.
     """
-    head = find_head(model)
+    head = find_head(model, data)
     judged = {
         data.index(image_id): verdict
         for image_id, verdict in (feedback.verdicts if feedback is not None else {}).items()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SEEN = 0.75
 
 #: Images the receptive field is measured on.
-_PROBED = 8
+_PROBED = 2
 
 
 class SurveyStoppedError(RuntimeError):
@@ -175,7 +175,7 @@ def survey(
     for name, value in (("patches", patches), ("sample", sample)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    head = find_head(model)
+    head = find_head(model, data)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.zeros(len(data), dtype=torch.bool)
     chosen[torch.randperm(len(data), generator=generator)[:sample]] = True
