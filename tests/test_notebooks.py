@@ -14,10 +14,13 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
-def _run(name: str, folder: Path) -> str:
-    """Run a copy of the notebook; return what it printed."""
+def _run(name: str, folder: Path, *, after_first: str | None = None) -> str:
+    """Run a copy of the notebook, a line added after its first code cell; return what it printed."""
     shutil.copy(NOTEBOOKS / name, folder)
     notebook = nbformat.read(folder / name, as_version=4)
+    if after_first is not None:
+        first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        notebook.cells.insert(first + 1, nbformat.v4.new_code_cell(after_first))
     # threads that wait for each other on busy cores make small networks many times slower
     environment = os.environ | {"JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1"}
     client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}})
@@ -43,6 +46,24 @@ def test_quickstart(tmp_path):
     assert lie < 0.6
     assert now > max(plain, random) + 0.2
     assert (tmp_path / "runs" / "quickstart" / "CURRENT").exists()
+
+
+def test_crayon(tmp_path):
+    """With fewer epochs than it is shipped with: what is tested is the notebook, not the method."""
+    printed = _run("02_crayon.ipynb", tmp_path, after_first="problem.settings.update(epochs=3)")
+    assert re.search(r"\d+ of 64 units rejected\ndone: 1 of 1 epochs published", printed)
+    rows = re.findall(r"^(\S.*?) {2,}([01]\.\d{3}) +([01]\.\d{3})$", printed, re.MULTILINE)
+    accuracy = {name: float(of_all) for name, of_all, _ in rows}
+    worst = {name: float(group) for name, _, group in rows}
+    assert list(worst) == [
+        "base", "plain fine-tuning", "random answers",
+        "Attention", "Pruning", "Attention+Pruning", "DFR (knows the groups)",
+    ]  # fmt: skip
+    assert worst["base"] < 0.2
+    controls = max(worst["plain fine-tuning"], worst["random answers"])
+    assert min(worst["Attention"], worst["Attention+Pruning"]) > controls + 0.1
+    assert accuracy["Pruning"] != accuracy["base"]
+    assert (tmp_path / "runs" / "crayon" / "CURRENT").exists()
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
