@@ -4,7 +4,7 @@
 
 Worst-group accuracy of CRAYON-Attention, CRAYON-Pruning and both, beside their controls, on two problems:
 
-- textured digits (:func:`xfeedback_widgets.demo.textured_problem`), a small CNN of 64 units, everything trained;
+- textured digits (:func:`xfeedback_widgets.demo.textured_problem`), a small CNN of 64 units, all trained;
 - pets on scenes, cats at sea and dogs in the forest: MobileNetV2 with ImageNet weights, 1,280 units, of
   which the last convolution and the linear layer are trained, the rest is run once. Needs the development
   data (``XFEEDBACK_DATA``).

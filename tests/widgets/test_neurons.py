@@ -175,7 +175,10 @@ def test_the_preview_moves_with_irrelevant_answers_only(neurons, session):
 def test_the_table_of_the_preview_says_gain_and_loss_in_signs_and_escapes_names():
     now = {"accuracy": 0.5, "worst_group_accuracy": 0.25, "group: <b>a</b>": 0.25, "group: c": 0.75}
     then = {"accuracy": 0.6, "worst_group_accuracy": 0.25, "group: <b>a</b>": 0.3, "group: c": 0.7}
-    html = preview.table(preview.Measured(now, then, frozenset({1, 2})), None, on="images")
+    refitted = {"accuracy": 0.55, "worst_group_accuracy": 0.2}
+    measured = preview.Measured(now, refitted, then, frozenset({1, 2}))
+    html = preview.table(measured, None, on="images")
+    assert "without pruning any unit: accuracy 55.0%, worst group 20.0%" in html
     assert "these 2 units" in html
     assert "▲ +10.0" in html
     assert "<td>=</td>" in html
@@ -432,7 +435,7 @@ def test_callbacks_return_quickly_while_everything_else_works(neurons, session, 
     real = session.unit_preview()
 
     class Slow:
-        now = real.now
+        now, refitted = real.now, real.refitted
 
         def measure(self, pruned):
             time.sleep(0.5)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from xfeedback_widgets.saliency import NoSpatialLayerError, TargetLayer, find_target_layer
 from xfeedback_widgets.saliency.base import evaluating, logits_of, plain, prepared, recorded
-from xfeedback_widgets.saliency.layers import UnknownInputSizeError
 
 if TYPE_CHECKING:
     from xfeedback_widgets.data import ImageSet
@@ -88,7 +87,7 @@ def find_head(model: nn.Module, data: ImageSet | None = None) -> Head:
     model
         Classifier of torchvision, timm or your own.
     data
-        Images to try where the model accepts none of the usual sizes.
+        Its first image is what the model is probed with; None: noise of a usual size.
 
     Returns
     -------
@@ -100,13 +99,9 @@ def find_head(model: nn.Module, data: ImageSet | None = None) -> Head:
     NoLinearHeadError
         The model ends otherwise; says how, and what to use instead.
     """
+    images = None if data is None else next(data.batches(1)).images
     try:
-        try:
-            target = find_target_layer(model)
-        except UnknownInputSizeError:
-            if data is None:
-                raise
-            target = find_target_layer(model, images=next(data.batches(1)).images)
+        target = find_target_layer(model, images=images)
     except NoSpatialLayerError as error:
         raise NoLinearHeadError(f"{error}; {_REMEDY}") from error
     if target.reader is None:

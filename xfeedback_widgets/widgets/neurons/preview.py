@@ -26,9 +26,10 @@ _ROWS = 5  # of one table; several stand side by side where there is room
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of the live layer, and of one refitted without the `pruned` units (None: no such units)."""
+    """Metrics of the live layer, of one refitted, and of one refitted without the `pruned` units (or None)."""
 
     now: dict[str, float]
+    refitted: dict[str, float]
     then: dict[str, float] | None
     pruned: frozenset[int]
 
@@ -68,7 +69,7 @@ class Previewer(KeyedThread):
         verdicts = self._session.feedback.units
         pruned = frozenset(unit for unit, v in verdicts.items() if v.answer == "reject")
         then = preview.measure(pruned) if pruned else None
-        self.measured, self.failure = Measured(preview.now, then, pruned), None
+        self.measured, self.failure = Measured(preview.now, preview.refitted, then, pruned), None
         self._on_measured()
 
     def _fail(self, error: Exception) -> None:
@@ -116,8 +117,20 @@ def table(
     how = "" if measured.then is None else "; the last layer is refitted"
     return (
         f'<div><strong>{title}</strong> <span class="xf-muted">(measured on {escape(on)}{how})</span>'
-        f'</div><div class="xf-previews">{"".join(tables)}</div>{left_out}'
+        f'</div><div class="xf-previews">{"".join(tables)}</div>{left_out}{_refitted(measured)}'
     )
+
+
+def _refitted(measured: Measured) -> str:
+    """Say what refitting does by itself, so that its share is not taken for pruning's."""
+    if measured.then is None:
+        return ""
+    parts = [
+        f"{title.lower()} {measured.refitted[name]:.1%}"
+        for name, title in _NAMES.items()
+        if name in measured.refitted
+    ]
+    return f'<div class="xf-muted">Refitted without pruning any unit: {", ".join(parts)}.</div>'
 
 
 def _table(head: str, rows: Sequence[tuple[str, str]], measured: Measured) -> str:
