@@ -26,7 +26,7 @@ _ROWS = 5  # of one table; several stand side by side where there is room
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of the live layer, of one refitted, and of one refitted without the `pruned` units (or None)."""
+    """Metrics of the live layer, of one refitted, and of one refitted without the `pruned` units."""
 
     now: dict[str, float]
     refitted: dict[str, float]
