@@ -71,6 +71,30 @@ def test_attention_and_pruning_together(session, digits):
     assert _pruned(session.model) == [7]
 
 
+def test_maps_that_pruning_empties_do_not_stop_a_run(tmp_path, make_model, digits):
+    """The guard looks for attention that vanishes in training, not for evidence that was taken away."""
+    model = make_model()
+    with (
+        torch.no_grad()
+    ):  # all evidence is in units 0 to 2, one for each class; the others speak against
+        model[8].weight.fill_(-1.0)
+        model[8].weight[:, :3] = torch.eye(3) * 50
+    with xf.Session(
+        model, digits, tmp_path / "run", CrayonPruning.published(lr=1e-6), digits, **FAST,
+        guard=xf.Guard(max_accuracy_drop=1.0),
+    ) as session:  # fmt: skip
+        before = xf.metrics.evaluate(model, digits, saliency="gradcam")["empty_maps"]
+        for unit in (0, 1, 2):
+            session.record(UnitVerdict(unit, "reject"))
+        for correction in (session.correction, Crayon(pruning=session.correction)):
+            session.correction = correction
+            session.train(lr=1e-6)
+            assert session.wait(60).message == "done: 1 of 1 epochs published"
+            after = xf.metrics.evaluate(model, digits, saliency="gradcam")["empty_maps"]
+            assert after - before > session.guard.max_empty_maps
+            session.rollback(0)
+
+
 def test_the_survey_is_made_once_per_trunk_and_found_again(
     session, make_model, digits, tmp_path, monkeypatch
 ):

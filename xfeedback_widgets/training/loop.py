@@ -21,12 +21,13 @@ import torch
 from torch import nn
 
 from xfeedback_widgets import metrics
+from xfeedback_widgets.corrections import Solving
 from xfeedback_widgets.saliency import NoSpatialLayerError, create
 from xfeedback_widgets.training.checks import check_fits
 from xfeedback_widgets.training.randomness import OwnRandomNumbers, is_stochastic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from torch import Tensor
 
@@ -119,7 +120,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """End of an epoch (0: before the first step) and what was measured there.
+    """End of an epoch and what was measured there.
+
+    0 is before the first step, and comes again after what a correction solves before the batches.
 
     ``metrics`` holds ``train_loss`` and ``train_accuracy`` (running, over the epoch's batches) and,
     with a validation set, everything :func:`xfeedback_widgets.metrics.evaluate` returns.
@@ -231,16 +234,14 @@ def iterate(
         epochs = settings.epochs if correction.by_batches else 1
         yield Epoch(0, epochs, _validate(model, validation, correction, settings))
 
-        before, losses_now = 0, {}
-        for solving in correction.solve(model):
-            before, losses_now = solving.step, dict(solving.losses)
-            rest = steps * epochs if correction.by_batches else 0
-            yield Step(solving.step, solving.steps + rest, 1, epochs, losses_now)
+        before = yield from _solve(model, correction, epochs, steps)
         if not correction.by_batches:
             _check_weights(parameters, 1)
-            solved = {f"train_{name}": value for name, value in losses_now.items()}
-            yield Epoch(1, 1, solved | _validate(model, validation, correction, settings))
+            measured = {f"train_{name}": value for name, value in before.losses.items()}
+            yield Epoch(1, 1, measured | _validate(model, validation, correction, settings))
             return
+        if before.step:
+            yield Epoch(0, epochs, _validate(model, validation, correction, settings))
 
         optimizer = (
             settings.optimizer(parameters)
@@ -266,13 +267,24 @@ def iterate(
                 values = {"total": losses.total.item()}
                 values |= {name: float(part) for name, part in losses.parts.items()}
                 loss_sum += values["total"]
-                yield Step(before + done, before + steps * epochs, epoch, epochs, values)
+                yield Step(before.step + done, before.step + steps * epochs, epoch, epochs, values)
             if seen == 0:
                 raise ValueError(f"none of the {len(data)} training images could be read")
             _check_weights(parameters, epoch)
             measured = {"train_loss": loss_sum / taken, "train_accuracy": correct / seen}
             measured |= _validate(model, validation, correction, settings)
             yield Epoch(epoch, epochs, measured)
+
+
+def _solve(
+    model: nn.Module, correction: Correction, epochs: int, steps: int
+) -> Generator[Step, None, Solving]:
+    """Let the correction solve what needs no batches; return how it ended."""
+    rest = steps * epochs if correction.by_batches else 0
+    ended = Solving(0, 0)
+    for ended in correction.solve(model):
+        yield Step(ended.step, ended.steps + rest, 1, epochs, dict(ended.losses))
+    return ended
 
 
 class _Stepper:

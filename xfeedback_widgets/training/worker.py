@@ -291,10 +291,13 @@ class Worker:
                 if isinstance(event, Step):
                     self._show_step(event, clock)
                 elif event.epoch == 0:
-                    start = event.metrics
+                    # the second time: after what was solved, whose emptier maps are not vanishing attention
+                    start = start | _empty_maps(event.metrics) if start else event.metrics
                     self._show_epoch(event, "training")
                     clock.start()
                 else:
+                    if not run.correction.by_batches:
+                        start = start | _empty_maps(event.metrics)
                     reasons = run.guard.reasons(event.metrics, start)
                     if reasons:
                         refused = f"epoch {event.epoch} was not published: {'; '.join(reasons)}"
@@ -446,6 +449,10 @@ def _sample(run: Run) -> ImageSet:
     """Some training images, to be measured where there is no validation set."""
     generator = torch.Generator().manual_seed(run.settings.seed)
     return run.data.subset(torch.randperm(len(run.data), generator=generator)[:_SAMPLE])
+
+
+def _empty_maps(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.endswith("empty_maps")}
 
 
 def _of_training(metrics: dict[str, float]) -> dict[str, float]:
