@@ -154,12 +154,12 @@ def pruning_cost(backbone: nn.Module, rounds: int) -> dict[str, float]:
     keep[::2] = 0
     scale = features.pooled.var(0, correction=0).mean().sqrt()
     direct = nn.Linear(UNITS, CLASSES)
-    optimizer = torch.optim.Adam(direct.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600)
-    inputs = (features.pooled - features.pooled.mean(0)) * keep
-    for _ in range(600):
+    optimizer = torch.optim.Adam(direct.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+    inputs = (features.pooled - features.pooled.mean(0)) / scale * keep
+    for _ in range(1000):
         loss = F.cross_entropy(direct(inputs), features.labels)
-        loss = loss + CrayonPruning().l2 / 2 * (direct.weight * keep * scale).square().sum()
+        loss = loss + CrayonPruning().l2 / 2 * (direct.weight * keep).square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
