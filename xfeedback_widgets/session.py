@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from xfeedback_widgets.data import Batch, ImageSet
     from xfeedback_widgets.feedback import Feedback, Record
     from xfeedback_widgets.saliency import SaliencyMethod
-    from xfeedback_widgets.units import Preview, UnitSurvey
+    from xfeedback_widgets.units import Head, Preview, UnitSurvey
 
 #: Images whose features a preview keeps.
 _PREVIEWED = 5000
@@ -181,6 +181,7 @@ class Session:
         self._scratch: tuple[int, nn.Module] | None = None
         self._scratch_lock = threading.Lock()
         self._predictions: tuple[int, Tensor] | None = None
+        self._head: Head | None = None
         self._survey: UnitSurvey | None = None
         self._previewed: ImageSet | None = None
         self._unit_lock = threading.Lock()
@@ -481,9 +482,7 @@ class Session:
             The model does not end in pooling and one linear layer.
         """
         with self._live.reading() as (model, _):
-            weight, bias = unit_tools.parameters_of(
-                unit_tools.find_head(model, self.data).classifier
-            )
+            weight, bias = unit_tools.parameters_of(self._head_of(model).classifier)
             return weight.cpu(), bias.cpu()
 
     def units(
@@ -516,7 +515,7 @@ class Session:
         """
         self._check_open()
         with self._live.reading() as (model, _):
-            trunk = unit_tools.fingerprint(model, unit_tools.find_head(model, self.data))
+            trunk = unit_tools.fingerprint(model, self._head_of(model))
         with self._unit_lock:
             found = self._survey
             if found is not None and (found.fingerprint, found.peaks.shape[1]) == (trunk, patches):
@@ -537,6 +536,12 @@ class Session:
                 unit_tools.remember(self.data, trunk, found.sample)
             self._survey = found
             return found
+
+    def _head_of(self, model: nn.Module) -> Head:
+        """The live model's head, found by a probe once; the caller holds the lock."""
+        if self._head is None:
+            self._head = unit_tools.find_head(model, self.data)
+        return self._head
 
     def suspicion(self, *, stop: Callable[[], bool] | None = None) -> Tensor:
         """Share of each unit's activation outside what masks and answers say is relevant; blocks.

@@ -78,11 +78,6 @@ def test_the_minimum_is_that_of_the_masked_model_trained_directly(make_model, di
     images, labels = digits.batch(range(len(digits))).images, digits.labels
     keep = torch.ones(12)
     keep[REJECTED] = 0
-    handle = head.target.module.register_forward_hook(
-        lambda _m, _i, out: out * keep[None, :, None, None]
-    )
-    scale = head.read(direct, images)[1]  # masked: the penalty is on the scale of all features
-    handle.remove()
     scale = head.read(direct, images)[1].var(0, correction=0).mean().sqrt()
     handle = head.target.module.register_forward_hook(
         lambda _m, _i, out: out * keep[None, :, None, None]

@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional as F
 
 from xfeedback_widgets.corrections.base import Correction, Losses, Solving
+from xfeedback_widgets.corrections.baselines import PlainFineTuning
 from xfeedback_widgets.corrections.crayon import CrayonAttention
-from xfeedback_widgets.saliency.base import logits_of
 from xfeedback_widgets.units import Fit, LinearProblem, find_head, parameters_of, write
 from xfeedback_widgets.units.features import collect
 
@@ -181,7 +181,7 @@ class CrayonPruning(Correction):
         optimizer = torch.optim.SGD(trained, lr=self.lr, weight_decay=self.l2)
         generator = torch.Generator().manual_seed(self.seed)
         for epoch in range(1, self.epochs + 1):
-            total = 0.0
+            total = weight.new_zeros(())
             with torch.enable_grad():
                 shuffled = torch.randperm(len(labels), generator=generator)
                 for start in range(0, len(labels), self.batch_size):
@@ -192,9 +192,9 @@ class CrayonPruning(Correction):
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
-                    total += float(loss.detach()) * len(rows)
+                    total += loss.detach() * len(rows)
             write(classifier, weight.detach(), bias.detach())
-            yield epoch, _measured(classifier, pooled, labels, total / len(labels))
+            yield epoch, _measured(classifier, pooled, labels, float(total) / len(labels))
 
     def hold(self) -> None:
         """Keep pruned columns at zero while something else trains the layer, until `finish`."""
@@ -214,10 +214,7 @@ class CrayonPruning(Correction):
 
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         """Mean cross-entropy through the whole model, for whoever trains a pruned model directly."""
-        logits = logits_of(model(batch.images)).float()
-        total = F.cross_entropy(logits, batch.labels)
-        correct = int((logits.argmax(1) == batch.labels).sum())
-        return Losses(total, {"cross_entropy": total.detach()}, correct)
+        return PlainFineTuning().loss(model, batch)
 
 
 class Crayon(Correction):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -75,21 +76,21 @@ class SessionWidget(ipywidgets.VBox):
 
     # ------------------------------------------------------------------ for subclasses
 
+    @abstractmethod
     def _table(self) -> dict[str, Callable[[], None]]:
         """Return what every action does, those of the training panel excepted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _move_by_arrow(self, columns: int, rows: int) -> None:
         """Move by an arrow key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_session(self, event: str, payload: Any) -> None:
         """Hear what happened, on any thread: only post."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _static(self) -> bytes:
         """Return the picture, PNG, for readers without a kernel."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------ for scripts and tests
 

@@ -6,6 +6,7 @@ Everything here runs on the UI pump and nowhere else, and writes only what no pe
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import ipycanvas
@@ -30,7 +31,7 @@ _PADDING = 30  # of the root container, both sides
 _PAINTED = (ipywidgets.HTML, ipywidgets.IntProgress, ipywidgets.Button, ipycanvas.Canvas)
 
 
-class BasePainter:
+class BasePainter(ABC):
     """Paints what surrounds every view: the trainer, the status line, words for screen readers.
 
     Parameters
@@ -50,9 +51,9 @@ class BasePainter:
         self._versions = session.versions
         self._announced: str | None = None
 
+    @abstractmethod
     def content(self) -> None:
         """Paint the open view."""
-        raise NotImplementedError
 
     def training(self) -> None:
         """Paint the trainer's progress."""
