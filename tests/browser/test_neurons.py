@@ -63,11 +63,12 @@ def test_twenty_units_by_keyboard(opened):
         key = "i" if lab.evaluate("bool(outside[widget.unit] > 0.6)") else "a"
         lab.press(key)
         lab.wait_until(f"len(widget.answers) == {count} and widget.wait()")
+        lab.page.wait_for_timeout(150)  # the kernel is done; the page follows
         previews.add(lab.page.locator(".xf-previews").inner_text())
     answers = lab.evaluate("list(widget.answers.items())")
     rejected = [unit for unit, answer in answers if answer == "reject"]
     assert len(rejected) >= 3
-    assert len(previews) > len(rejected) / 2, "the preview stood still"
+    assert len(previews) >= 3, "the preview stood still"
     last = answers[-1][0]
     lab.press("z")
     lab.wait_until(f"widget.unit == {last} and len(widget.answers) == 19")
