@@ -13,6 +13,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, ClassVar, TypeGuard
 
 import torch
@@ -99,9 +100,11 @@ class SaliencyMethod(ABC):
             As for `explain`.
         """
         # a tensor made under inference_mode may not take part in autograd: leave the mode, and copy
-        with torch.inference_mode(mode=False), torch.no_grad(), evaluating(self.model):
+        modules = submodules(self.model)
+        with torch.inference_mode(mode=False), torch.no_grad(), evaluating(modules):
             images = prepared(images.clone() if is_inference(images) else images, self.model)
             check_finite(images)
+            self._look_again(modules, images)
             if is_inference(targets):
                 targets = targets.clone()
             logits, maps = self._explain(images, targets)
@@ -131,6 +134,9 @@ class SaliencyMethod(ABC):
         SaliencyMethod.__init__(twin, model)
         return twin
 
+    def _look_again(self, modules: list[nn.Module], images: Tensor) -> None:  # noqa: B027
+        """Renew what was learned about the model if its modules are others now; by default nothing."""
+
     @abstractmethod
     def _explain(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Compute (logits, maps) from checked images; runs in evaluation mode under ``no_grad``."""
@@ -144,25 +150,25 @@ def plain(model: nn.Module) -> nn.Module:
 def submodules(model: nn.Module) -> list[nn.Module]:
     """List all modules of a model, itself first; several times faster than ``model.modules()``.
 
-    A map may cost no more than a few per cent of a small network's forward, and this runs twice.
+    A map may cost no more than a few per cent of a small network's forward, and this runs for each.
     """
     found = {model: None}  # a dict, for its order
-    pending = [model]
-    while pending:
-        for child in pending.pop()._modules.values():  # noqa: SLF001 — what modules() walks through
-            if child is not None and child not in found:
-                found[child] = None
-                pending.append(child)
+    level = [model]
+    while level:
+        children = chain.from_iterable([m._modules.values() for m in level])  # noqa: SLF001 — as modules()
+        level = [c for c in dict.fromkeys(children) if c is not None and c not in found]
+        found.update(dict.fromkeys(level))
     return list(found)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every submodule into evaluation mode, and back into the mode it had.
+def evaluating(model: nn.Module | list[nn.Module]) -> Iterator[None]:
+    """Put every submodule, or those listed, into evaluation mode, and back into the mode it had.
 
     The flag is set directly: ``eval()`` may be overridden by models that do more than that.
     """
-    training = [module for module in submodules(model) if module.training]
+    modules = model if isinstance(model, list) else submodules(model)
+    training = [module for module in modules if module.training]
     for module in training:
         module.training = False
     try:
@@ -297,7 +303,7 @@ def class_indices(targets: Targets, logits: Tensor) -> Tensor:
         raise ValueError(
             f"targets must be one class per image: expected [{n}], got {tuple(indices.shape)}"
         )
-    low, high = indices.aminmax()
+    low, high = map(int, indices.aminmax())
     if low < 0 or high >= classes:
         wrong = (indices < 0) | (indices >= classes)
         raise ValueError(

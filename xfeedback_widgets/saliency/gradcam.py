@@ -9,7 +9,7 @@ the head is differentiated. `GradCAM` turns the two into maps. Finding the layer
 from __future__ import annotations
 
 import operator
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,8 @@ class LayerMethod(SaliencyMethod):
         NoSpatialLayerError
             If no usual image size fits the model and no image has been explained yet.
         """
-        return self._target_for(None)
+        self._look_again(submodules(self.model))
+        return self._found()
 
     @property
     def closed_form(self) -> bool:
@@ -102,19 +103,21 @@ class LayerMethod(SaliencyMethod):
         except UnknownInputSizeError:
             self._target = None
 
-    def _target_for(self, images: Tensor | None) -> TargetLayer:
-        modules = submodules(self.model)
+    def _look_again(self, modules: list[nn.Module], images: Tensor | None = None) -> None:
         same = len(modules) == len(self._modules) and all(map(operator.is_, modules, self._modules))
         if self._target is None or not same:
             self._target = find_target_layer(self.model, self._layer, images)
             self._modules = modules
+
+    def _found(self) -> TargetLayer:
+        assert self._target is not None  # noqa: S101 — `_look_again` comes first and raises otherwise
         return self._target
 
     def _attend(
         self, images: Tensor, targets: Targets, *, graph: bool, centred: bool = False
     ) -> Attention:
         """Run the model once; see `Attention`. With `graph`, all three are differentiable."""
-        target = self._target_for(images)
+        target = self._found()
         size = (images.shape[2], images.shape[3])
         if target.classifier is None:
             logits, raw, gradient = self._head_gradient(target, images, targets, graph, centred)
@@ -124,6 +127,7 @@ class LayerMethod(SaliencyMethod):
                 logits = logits_of(self.model(images))
             raw = seen[-1]
             weight = target.classifier.weight
+            weight = weight.detach() if constant else weight
             chosen = weight[class_indices(targets, logits)]
             if centred:
                 chosen = chosen - weight.mean(dim=0)
@@ -134,7 +138,13 @@ class LayerMethod(SaliencyMethod):
         return Attention(logits, _wide(activations), _wide(gradient))
 
     def _head_gradient(
-        self, target: TargetLayer, images: Tensor, targets: Targets, graph: bool, centred: bool
+        self,
+        target: TargetLayer,
+        images: Tensor,
+        targets: Targets,
+        graph: bool,
+        centred: bool,
+        constant: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Differentiate what follows the layer, from the same forward that gives the logits.
 
@@ -164,7 +174,11 @@ class LayerMethod(SaliencyMethod):
             gradient = None
             if score.requires_grad:
                 (gradient,) = torch.autograd.grad(
-                    score, seen[-1], create_graph=graph, allow_unused=True
+                    score,
+                    seen[-1],
+                    retain_graph=graph,
+                    create_graph=graph and not constant,
+                    allow_unused=True,
                 )
         if gradient is None:
             raise ValueError(
@@ -205,7 +219,14 @@ class GradCAM(LayerMethod):
         super().__init__(model, layer)
         self.centred = centred
 
-    def logits_and_maps(self, images: Tensor, targets: Targets = None) -> tuple[Tensor, Tensor]:
+    def logits_and_maps(
+        self,
+        images: Tensor,
+        targets: Targets = None,
+        *,
+        signed: bool = False,
+        alpha: Literal["differentiable", "constant"] = "differentiable",
+    ) -> tuple[Tensor, Tensor]:
         """Compute logits and maps from one forward, both differentiable: the path for training.
 
         The model runs in the mode it is in, with gradients as the caller has them: under ``no_grad``
@@ -217,13 +238,19 @@ class GradCAM(LayerMethod):
             Floating point ``[N, C, H, W]``; not checked for NaN, which would cost a wait on a GPU.
         targets
             As for `explain`.
+        signed
+            Leave the ReLU out: what speaks against the class is negative, not zero.
+        alpha
+            ``"constant"`` treats the channel weights as numbers, so that a loss on the map is met by
+            changing the activations only; any head is then differentiated once, not twice.
 
         Returns
         -------
         logits
             ``[N, C]``.
         maps
-            ``[N, h, w]`` ≥ 0, not normalised, float32 (float64 for a model in double precision).
+            ``[N, h, w]`` (≥ 0 unless `signed`), not normalised, float32 (float64 for a model in double
+            precision).
 
         Raises
         ------
@@ -231,9 +258,9 @@ class GradCAM(LayerMethod):
             If the images are not a non-empty float ``[N, C, H, W]`` batch, or a target is not a class.
         """
         graph = torch.is_grad_enabled()
-        attention = self._attend(
-            prepared(images, self.model), targets, graph=graph, centred=self.centred
-        )
+        images = prepared(images, self.model)
+        self._look_again(submodules(self.model), images)
+        attention = self._attend(images, targets, graph=graph, centred=self.centred)
         maps = cam(attention.activations, channel_means(attention.gradient))
         return attention.logits, maps if graph else maps.detach()
 
@@ -257,7 +284,7 @@ class CentredGradCAM(GradCAM):
         super().__init__(model, layer, centred=True)
 
 
-def cam(activations: Tensor, weights: Tensor) -> Tensor:
+def cam(activations: Tensor, weights: Tensor, *, signed: bool = False) -> Tensor:
     """Sum channels by weight and keep what speaks for the class.
 
     Parameters
@@ -266,18 +293,21 @@ def cam(activations: Tensor, weights: Tensor) -> Tensor:
         ``[N, K, h, w]``.
     weights
         ``[N, K]``, same dtype.
+    signed
+        Keep what speaks against it as well.
 
     Returns
     -------
     Tensor
-        ``[N, h, w]`` ≥ 0.
+        ``[N, h, w]``, ≥ 0 unless `signed`.
     """
     device = activations.device.type
     if torch.is_autocast_enabled(device):  # would round the sum to 16 bits
         with torch.autocast(device, enabled=False):
-            return cam(activations, weights)
+            return cam(activations, weights, signed=signed)
     summed = weights[:, None] @ activations.flatten(2)
-    return summed.relu().reshape(len(activations), *activations.shape[2:])
+    summed = summed if signed else summed.relu()
+    return summed.reshape(len(activations), *activations.shape[2:])
 
 
 def channel_means(gradient: Tensor) -> Tensor:
