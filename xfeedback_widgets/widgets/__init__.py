@@ -1,8 +1,8 @@
 """What people see and press: the two review widgets and the small parts they are made of.
 
 :class:`ReviewWidget` judges maps, :class:`NeuronWidget` units; these are the public names. `review.py`
-joins the parts of the first, `neurons/` holds those of the second, and `base.py`, `board.py` and
-`walk.py` what they share. The views (`single.py`, `grid.py`, `compare.py`, `training_panel.py`) lay
+joins the parts of the first on what every review of images does (`images.py`), `neurons/` holds those
+of the second, and `base.py`, `board.py` and `walk.py` what they share. The views (`single.py`, `grid.py`, `compare.py`, `training_panel.py`) lay
 things out; `stage.py`, `colors.py` and `layout.py` draw; `queue.py` decides what comes next; `pump.py`
 and `explainer.py` are the two threads; `canvas.py` and `bridge.py` each own something dangerous. Nothing
 here trains, explains or writes to disk itself.

@@ -6,7 +6,7 @@ its key, and every field has a label.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
@@ -21,7 +21,7 @@ from xfeedback_widgets.widgets.single import SingleView
 from xfeedback_widgets.widgets.text import method_title, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.bridge import Bridge
@@ -40,27 +40,29 @@ NAMES = {
 """Names for screen readers, by CSS selector, where ipywidgets has no label of its own."""
 
 
-class Controls(Board):
-    """The widgets of a review and their arrangement.
+class ImageControls(Board):
+    """What every review of images shows: its fields, the comparison of two versions, how maps look.
 
     Parameters
     ----------
-    session : Session
-    bridge : Bridge
-    keys : dict of action to key
-    press : callable
-        ``press(action)`` when a button is pressed.
+    session, bridge, chosen, press
+        As for :class:`~.board.Board`.
     on_ready : callable
         See :class:`~.stage.Stage`.
-    method, target, order, colormap, opacity, page_size
+    method, target, order, colormap, opacity
         First values of the fields.
+
+    Attributes
+    ----------
+    views : dict of mode to Box
+        Filled by subclasses.
     """
 
     def __init__(
         self,
         session: Session,
         bridge: Bridge,
-        keys: dict[str, str],
+        chosen: dict[str, str],
         *,
         press: Callable[[str], None],
         on_ready: Callable[[], None],
@@ -69,45 +71,33 @@ class Controls(Board):
         order: str,
         colormap: str,
         opacity: float,
-        page_size: int,
     ) -> None:
-        super().__init__(session, bridge, keys, press)
-        names = tuple(session.data.class_names)
+        super().__init__(session, bridge, chosen, press)
+        self.names = tuple(session.data.class_names)
         self.summary = ipywidgets.HTML()
         self.bar = classed(
             ipywidgets.IntProgress(min=0, max=max(1, len(session.data)), value=0),
             "xf-progress",
             "xf-answer-bar",
         )
-        self._make_fields(names, method, target, order, colormap, opacity, page_size)
-        self.single = SingleView(names, on_ready)
-        self.grid = GridView(names, self._page_controls(), on_ready)
-        self.compare = CompareView(names, self.button, on_ready)
-        self.views: dict[str, ipywidgets.Box] = {
-            "one": self.single,
-            "grid": self.grid,
-            "compare": self.compare,
-        }
-        self.children = [
-            bridge,
-            row([self.summary, self.bar]),
-            row(self._top_buttons()),
-            *self.views.values(),
-            classed(row(self._answer_buttons()), "xf-answers"),
-            self.status,
-            classed(ipywidgets.HBox(self._settings), "xf-settings"),
-            self.training,
-        ]
+        self._make_fields(method, target, order, colormap, opacity)
+        self.compare = CompareView(self.names, self.button, on_ready)
+        self.views: dict[str, ipywidgets.Box] = {}
 
     @property
     def stages(self) -> list[Stage]:
         """Every stage, shown or not."""
-        return [self.single.stage, self.grid.stage, *self.compare.stages.values()]
+        return list(self.compare.stages.values())
 
     @property
-    def colormap(self) -> str:
-        """The colormap chosen."""
-        return str(self.colormap_field.value)
+    def order_fields(self) -> tuple[ipywidgets.Widget, ...]:
+        """The fields that decide what comes next."""
+        return (self.class_field, self.order_field)
+
+    @property
+    def ordering(self) -> dict[str, Any]:
+        """What they say, as :meth:`.Desk.choose` takes it."""
+        return {"order": self.order_field.value, "only": self.class_field.value}
 
     def close(self) -> None:
         """Close the stages with what they draw from."""
@@ -116,19 +106,12 @@ class Controls(Board):
 
     def look(self, *, contour: bool) -> Look:
         """Return how maps are to be drawn, as the fields say."""
-        return Look(self.colormap, float(self.opacity_field.value), contour)
+        return Look(str(self.colormap_field.value), float(self.opacity_field.value), contour)
 
     def _make_fields(
-        self,
-        names: Sequence[str],
-        method: str,
-        target: str | int,
-        order: str,
-        colormap: str,
-        opacity: float,
-        page_size: int,
+        self, method: str, target: str | int, order: str, colormap: str, opacity: float
     ) -> None:
-        classes = [(shorten(name), index) for index, name in enumerate(names)]
+        classes = [(shorten(name), index) for index, name in enumerate(self.names)]
         self.class_field = dropdown(
             "Class", [("All classes", -1), *classes], -1, "Offer only images of this true class"
         )
@@ -151,29 +134,88 @@ class Controls(Board):
             ),
             "xf-opacity",
         )
-        sizes = [(str(size), size) for size in grid.PAGE_SIZES]
-        self.page_size_field = dropdown("Tiles", sizes, page_size, "Tiles on a page")
-        self._settings = [
-            self.class_field,
-            self.order_field,
-            self.method_field,
-            self.target_field,
-            self.colormap_field,
-            self.opacity_field,
+        fields = [
+            *(self.class_field, self.order_field, self.method_field, self.target_field),
+            *(self.colormap_field, self.opacity_field),
         ]
+        self.settings = classed(ipywidgets.HBox(fields), "xf-settings")
 
-    def _top_buttons(self) -> list[ipywidgets.Widget]:
-        views = [
+    def _view_buttons(
+        self, views: Mapping[str, str], undo: str, redo: str
+    ) -> list[ipywidgets.Widget]:
+        """Make the buttons of the views and those for every view, with what undo and redo say."""
+        shown = [
             classed(self.button(name, text, f"Show: {text.lower()}"), "xf-view")
-            for name, text in VIEWS.items()
+            for name, text in views.items()
         ]
         contour = self.button("contour", "Contour", "Switch between heat map and contour lines")
         return [
-            *views,
+            *shown,
             classed(contour, "xf-apart"),
-            self.button("undo", "Undo", "Take back the last answer and return to its image"),
-            self.button("redo", "Redo", "Give the answer again that was taken back"),
+            self.button("undo", "Undo", undo),
+            self.button("redo", "Redo", redo),
         ]
+
+
+class Controls(ImageControls):
+    """The widgets of a review and their arrangement.
+
+    Parameters
+    ----------
+    session, bridge, chosen
+        As for :class:`ImageControls`.
+    page_size : int
+        First value of its field.
+    **options
+        As for :class:`ImageControls`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        bridge: Bridge,
+        chosen: dict[str, str],
+        *,
+        page_size: int,
+        on_ready: Callable[[], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(session, bridge, chosen, on_ready=on_ready, **options)
+        sizes = [(str(size), size) for size in grid.PAGE_SIZES]
+        self.page_size_field = dropdown("Tiles", sizes, page_size, "Tiles on a page")
+        self.single = SingleView(self.names, on_ready)
+        self.grid = GridView(self.names, self._page_controls(), on_ready)
+        self.views = {"one": self.single, "grid": self.grid, "compare": self.compare}
+        top = self._view_buttons(
+            VIEWS,
+            "Take back the last answer and return to its image",
+            "Give the answer again that was taken back",
+        )
+        self.children = [
+            bridge,
+            row([self.summary, self.bar]),
+            row(top),
+            *self.views.values(),
+            classed(row(self._answer_buttons()), "xf-answers"),
+            self.status,
+            self.settings,
+            self.training,
+        ]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Every stage, shown or not."""
+        return [self.single.stage, self.grid.stage, *super().stages]
+
+    @property
+    def order_fields(self) -> tuple[ipywidgets.Widget, ...]:
+        """The fields that decide what comes next."""
+        return (*super().order_fields, self.page_size_field)
+
+    @property
+    def ordering(self) -> dict[str, Any]:
+        """What they say, as :meth:`.Desk.choose` takes it."""
+        return {**super().ordering, "page_size": self.page_size_field.value}
 
     def _answer_buttons(self) -> list[ipywidgets.Widget]:
         texts = {

@@ -103,7 +103,7 @@ class Desk(Walk):
         """Whether the chosen order depends on predictions."""
         return self._order in {"least_confident", "misclassified"}
 
-    def choose(self, *, order: str, only: int, page_size: int) -> None:
+    def choose(self, *, order: str, only: int, page_size: int | None = None) -> None:
         """Begin anew with another order, true class (-1: all) or page size."""
         with self.lock:
             self._order, self._class = order, only

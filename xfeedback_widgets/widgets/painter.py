@@ -21,7 +21,7 @@ from xfeedback_widgets.widgets.text import error_html, escape
 if TYPE_CHECKING:
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.board import Board
-    from xfeedback_widgets.widgets.controls import Controls
+    from xfeedback_widgets.widgets.controls import Controls, ImageControls
     from xfeedback_widgets.widgets.desk import Desk
     from xfeedback_widgets.widgets.explainer import Explained, Explainer
     from xfeedback_widgets.widgets.layout import Look
@@ -88,14 +88,14 @@ class BasePainter(ABC):
             self._board.bridge.announcement = text
 
 
-class Painter(BasePainter):
-    """Paints one review.
+class ImagePainter(BasePainter):
+    """Paints what every review of images shows.
 
     Parameters
     ----------
     session : Session
     desk : Desk
-    controls : Controls
+    controls : ImageControls
     explainer : Explainer
 
     Attributes
@@ -104,8 +104,10 @@ class Painter(BasePainter):
         Contour lines instead of a heat map.
     """
 
+    _names = NAMES  # for screen readers, by CSS selector
+
     def __init__(
-        self, session: Session, desk: Desk, controls: Controls, explainer: Explainer
+        self, session: Session, desk: Desk, controls: ImageControls, explainer: Explainer
     ) -> None:
         super().__init__(session, controls)
         self.contour = False
@@ -133,6 +135,63 @@ class Painter(BasePainter):
 
     # ------------------------------------------------------------------ painting
 
+    @abstractmethod
+    def header(self) -> None:
+        """Paint how much has been answered."""
+
+    def views(self) -> None:
+        """Paint which view is open, and what can be pressed in it."""
+        mode, controls = self._desk.mode, self._controls
+        for name, box in controls.views.items():
+            button, on = controls.buttons[name], name == mode
+            box.layout.display = "flex" if on else "none"
+            (button.add_class if on else button.remove_class)("xf-on")
+        text = "Heat map" if self.contour else "Contour"
+        controls.buttons["contour"].description = controls.caption("contour", text)
+        controls.bridge.names = self._names
+
+    def history(self) -> None:
+        """Paint whether there is something to undo and to redo."""
+        buttons, session = self._controls.buttons, self._session
+        buttons["undo"].disabled = not session.can_undo
+        buttons["redo"].disabled = not session.can_redo
+
+    def resend(self) -> None:
+        """Send again all that is painted, the sources of the canvases included."""
+        for stage in self._controls.stages:
+            for source in stage.sources:
+                source.send_state()
+        super().resend()
+
+    def _compare(self, look: Look, view: View, current: str) -> None:
+        chosen = self._controls.compare.versions
+        items: dict[str, Any] = {
+            side: self._explainer.ready(current, View(view.method, view.target, version))
+            for side, version in chosen.items()
+        }
+        self._controls.compare.paint(
+            picture=self._explainer.picture_ready(current),
+            items=items,
+            failure=self._explainer.failure(current),
+            versions=self._versions,
+            live=view.version,
+            look=look,
+            box=self._box,
+            ratio=self.ratio,
+        )
+
+    @property
+    def _box(self) -> int:
+        return max(160, min(SIZE, self.width - _PADDING))
+
+
+class Painter(ImagePainter):
+    """Paints one review; the parameters are those of :class:`ImagePainter`."""
+
+    _controls: Controls
+
+    # ------------------------------------------------------------------ painting
+
     def header(self) -> None:
         """Paint how much has been answered."""
         session, controls = self._session, self._controls
@@ -145,21 +204,13 @@ class Painter(BasePainter):
             f"{counts['reject']} ✕ rejected, {counts['unsure']} ? unsure)</span>"
         )
         controls.bar.value = answered
-        controls.buttons["undo"].disabled = not session.can_undo
-        controls.buttons["redo"].disabled = not session.can_redo
+        self.history()
 
     def views(self) -> None:
         """Paint which view is open, and what can be pressed in it."""
-        mode, controls = self._desk.mode, self._controls
-        for name, box in controls.views.items():
-            button, on = controls.buttons[name], name == mode
-            box.layout.display = "flex" if on else "none"
-            (button.add_class if on else button.remove_class)("xf-on")
+        super().views()
         for action in ANSWERED:
-            controls.buttons[action].disabled = mode == "compare"
-        text = "Heat map" if self.contour else "Contour"
-        controls.buttons["contour"].description = controls.caption("contour", text)
-        controls.bridge.names = NAMES
+            self._controls.buttons[action].disabled = self._desk.mode == "compare"
 
     def content(self) -> None:
         """Paint the open view."""
@@ -174,17 +225,6 @@ class Painter(BasePainter):
             self._compare(look, view, current)
         else:
             self._single(look, current)
-
-    def resend(self) -> None:
-        """Send again all that is painted, the sources of the canvases included."""
-        for stage in self._controls.stages:
-            for source in stage.sources:
-                source.send_state()
-        super().resend()
-
-    def moved(self) -> None:
-        """Let the next image be announced even if it was announced before."""
-        self._announced = None
 
     # ------------------------------------------------------------------ the views
 
@@ -202,7 +242,7 @@ class Painter(BasePainter):
         )
         self._desk.shown = shown
         if shown is not None:
-            self.announce(current, self._controls.single.describe(shown))
+            self.announce(current, self._controls.single.facts.describe(shown))
 
     def _end(self, mode: str) -> None:
         text = "There are no images of this class."
@@ -241,24 +281,3 @@ class Painter(BasePainter):
             text = f"{start + selected + 1} of {desk.length}: {described}"
         view_box.line.value = escape(text)
         self.announce(text, text)
-
-    def _compare(self, look: Look, view: View, current: str) -> None:
-        chosen = self._controls.compare.versions
-        items: dict[str, Any] = {
-            side: self._explainer.ready(current, View(view.method, view.target, version))
-            for side, version in chosen.items()
-        }
-        self._controls.compare.paint(
-            picture=self._explainer.picture_ready(current),
-            items=items,
-            failure=self._explainer.failure(current),
-            versions=self._versions,
-            live=view.version,
-            look=look,
-            box=self._box,
-            ratio=self.ratio,
-        )
-
-    @property
-    def _box(self) -> int:
-        return max(160, min(SIZE, self.width - _PADDING))

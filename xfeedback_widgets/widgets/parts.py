@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from xfeedback_widgets.widgets import colors, grid
+from xfeedback_widgets.widgets import colors
 from xfeedback_widgets.widgets.queue import ORDERS
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ def check_choices(
     class_count: int,
     colormap: str,
     opacity: float,
-    page_size: int,
 ) -> None:
     """Raise for an option that does not exist; the message lists those that do.
 
@@ -120,7 +119,6 @@ def check_choices(
         "method": (method, methods),
         "target": (target, ("label", "predicted", *range(class_count))),
         "colormap": (colormap, colors.COLORMAPS),
-        "page_size": (page_size, grid.PAGE_SIZES),
     }
     for name, (value, offered) in choices.items():
         check_choice(name, value, offered)

@@ -12,27 +12,23 @@ and the slider) are never written by us.
 from __future__ import annotations
 
 import functools
-import threading
 from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets.feedback import Verdict
 from xfeedback_widgets.saliency import METHODS
-from xfeedback_widgets.widgets import explainer as fetching
+from xfeedback_widgets.widgets import grid
 from xfeedback_widgets.widgets import keys as key_table
-from xfeedback_widgets.widgets import static
-from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.bridge import Bridge
 from xfeedback_widgets.widgets.controls import VIEWS, Controls
 from xfeedback_widgets.widgets.desk import Desk
-from xfeedback_widgets.widgets.explainer import Explained, Explainer, View
-from xfeedback_widgets.widgets.keyed import KeyedThread
+from xfeedback_widgets.widgets.images import ImageWidget
 from xfeedback_widgets.widgets.painter import Painter
 from xfeedback_widgets.widgets.parts import (
+    check_choice,
     check_choices,
     class_indices,
     refuse_unknown,
 )
-from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
 from xfeedback_widgets.widgets.single import ANSWERED
 from xfeedback_widgets.widgets.text import shorten
 
@@ -41,11 +37,8 @@ if TYPE_CHECKING:
 
     from xfeedback_widgets.session import Session
 
-_STATIC_WAIT = 3.0  # seconds that the picture for readers without a kernel may wait for its maps
-_RECENT = 3  # answers that it shows
 
-
-class ReviewWidget(SessionWidget):
+class ReviewWidget(ImageWidget):
     """Judge what a model attends to, one image or a page of them at a time.
 
     Every answer is on disk before the status line says "saved". Training runs in the background and
@@ -127,8 +120,8 @@ class ReviewWidget(SessionWidget):
             class_count=len(names),
             colormap=colormap,
             opacity=opacity,
-            page_size=page_size,
         )
+        check_choice("page_size", page_size, grid.PAGE_SIZES)
         self.session = session
         chosen = key_table.choose(keys)
         self._desk = Desk(session, classes=offered, order=order, page_size=page_size, seed=seed)
@@ -152,16 +145,10 @@ class ReviewWidget(SessionWidget):
             opacity=opacity,
             page_size=page_size,
         )
-        self.explainer = Explainer(session, lambda error: self._fail("A map failed.", error))
+        self.explainer = self._make_explainer()
         self._painter = Painter(session, self._desk, self._controls, self.explainer)
         self._painter.contour = contour
-        self._scorer = KeyedThread(
-            "xfeedback-scores", lambda error: self._fail("The queue could not be ordered.", error)
-        )
-        self._assemble(chosen, background=self.explainer, workers=(self._scorer, self.explainer))
-        self._observe_fields()
-        self._refresh()
-        self._score()
+        self._begin(chosen)
 
     def _table(self) -> dict[str, Callable[[], None]]:
         """Return what every action does."""
@@ -174,54 +161,19 @@ class ReviewWidget(SessionWidget):
             "back": part(self._move, self._desk.back),
             "undo": lambda: self._return_to(session.undo(), "Undone"),
             "redo": lambda: self._return_to(session.redo(), "Redone"),
-            "contour": self._toggle_contour,
             "accept_rest": self._accept_rest,
             "open": self._open_tile,
             "next_page": part(self._move, part(self._desk.turn, 1)),
             "previous_page": part(self._move, part(self._desk.turn, -1)),
-            "before_older": part(self._step, "before", -1),
-            "before_newer": part(self._step, "before", 1),
-            "after_older": part(self._step, "after", -1),
-            "after_newer": part(self._step, "after", 1),
+            **self._map_table(),
         }
 
-    def _observe_fields(self) -> None:
-        fields = self._controls
-        for doing, reaction, watched in (
-            (
-                "order the queue",
-                self._reorder,
-                (fields.class_field, fields.order_field, fields.page_size_field),
-            ),
-            ("change the map", self._refresh, (fields.method_field, fields.target_field)),
-            ("redraw", self._redraw, (fields.colormap_field, fields.opacity_field)),
-        ):
-            guarded = self._guarded(doing, reaction)
-            for field in watched:
-                field.observe(lambda _, guarded=guarded: guarded(), "value")
-
     # ------------------------------------------------------------------ for scripts and tests
-
-    @property
-    def current(self) -> str | None:
-        """Id of the image shown as one; None at the end of the queue."""
-        return self._desk.current
-
-    @property
-    def explained(self) -> Explained | None:
-        """Map and prediction of the current image, if they have been computed."""
-        current = self.current
-        return None if current is None else self._painter.seen(current)
 
     @property
     def page(self) -> tuple[str, ...]:
         """Ids of the images on the grid's page."""
         return tuple(self._desk.page)
-
-    def go_to(self, image_id: str) -> None:
-        """Show an image, wherever it is in the queue."""
-        self._desk.touch()
-        self._move(functools.partial(self._desk.go_to, image_id))
 
     # ------------------------------------------------------------------ actions
 
@@ -286,23 +238,12 @@ class ReviewWidget(SessionWidget):
             self._say(f"{verb} and saved: {shorten(image_id)}, {answer}.")
             self.go_to(image_id)
 
-    def _switch(self, mode: str) -> None:
-        self._move(functools.partial(self._desk.switch, mode))
-
     def _open_tile(self) -> None:
         with self._desk.lock:
             image_id = self._desk.target
             if self._desk.mode == "grid" and image_id is not None:
                 self._desk.switch("one")
                 self.go_to(image_id)
-
-    def _toggle_contour(self) -> None:
-        self._painter.contour = not self._painter.contour
-        self._paint_soon()
-
-    def _step(self, which: str, by: int) -> None:
-        self._controls.compare.steppers[which].step(by)
-        self._refresh()
 
     # ------------------------------------------------------------------ what the page reports
 
@@ -325,111 +266,3 @@ class ReviewWidget(SessionWidget):
                 self._paint_soon()
                 if count == 2:
                     self._open_tile()
-
-    def _on_size(self, width: int, ratio: float) -> None:
-        self._painter.width, self._painter.ratio = width, min(max(ratio, 0.5), 4.0)
-        self._paint_soon()
-
-    def _on_new_page(self) -> None:
-        """A page was loaded again or opened a second time: its canvases are empty."""
-        self._redraw()
-
-    # ------------------------------------------------------------------ what is needed next
-
-    def _move(self, step: Callable[[], None]) -> None:
-        """Go somewhere, then fetch and paint what is there."""
-        with self._desk.lock:
-            step()
-            self._refresh()
-
-    def _reorder(self) -> None:
-        fields = self._controls
-        self._desk.choose(
-            order=fields.order_field.value,
-            only=fields.class_field.value,
-            page_size=fields.page_size_field.value,
-        )
-        self._refresh()
-        self._score()
-
-    def _refresh(self) -> None:
-        """Fetch what the open view needs, and paint what is there already."""
-        with self._desk.lock:
-            if self._closed:
-                return
-            view, current = self._painter.view, self._desk.current
-            if self._desk.mode == "grid":
-                self._fetch("grid", self._desk.page, view, fetching.GRID)
-            elif current is not None:
-                self._fetch("current", [current], view, fetching.CURRENT)
-                if self._desk.mode == "compare":
-                    for side, version in self._controls.compare.versions.items():
-                        other = View(view.method, view.target, version)
-                        self._fetch(side, [current], other, fetching.COMPARE)
-                ahead = self._desk.upcoming(fetching.PREFETCHED)
-                self._fetch("prefetch", ahead, view, fetching.PREFETCH)
-        self._paint_soon()
-
-    def _fetch(self, key: str, image_ids: Sequence[str], view: View, priority: int) -> None:
-        done = (lambda: None) if key == "prefetch" else self._paint_content_soon
-        self.explainer.request(key, image_ids, view, done, priority=priority)
-
-    def _score(self) -> None:
-        """Ask for predictions if the order needs them; not while training changes them anyway."""
-        if self._desk.needs_scores and not self.session.progress.active:
-            self._scorer.post("scores", self._fetch_scores)
-
-    def _fetch_scores(self) -> None:
-        probabilities, _ = self.session.predictions(stop=lambda: self._closed)
-        self._desk.set_scores(probabilities.numpy())
-        self._refresh()
-
-    def _on_session(self, event: str, _: Any) -> None:
-        """Hear what happened, on any thread: only post."""
-        post, painter = self.pump.post, self._painter
-        if event in {"recorded", "undone", "redone"}:
-            post("header", painter.header, priority=USUAL)
-        elif event == "published":
-            post("versions", painter.versions, priority=USUAL)
-            post("refresh", self._refresh, priority=USUAL)
-        if event in {"published", "progress", "error"}:
-            post("training", painter.training, priority=USUAL)
-            if not self.session.progress.active:
-                self._score()
-
-    def _paint_soon(self) -> None:
-        post, painter = self.pump.post, self._painter
-        post("content", painter.content, priority=PICTURE)
-        post("header", painter.header, priority=SURROUNDINGS)
-        post("views", painter.views, priority=SURROUNDINGS)
-
-    def _redraw(self) -> None:
-        self.pump.post("content", self._painter.content, priority=USUAL)
-
-    def _paint_content_soon(self) -> None:
-        self.pump.post("content", self._painter.content, priority=PICTURE)
-
-    # ------------------------------------------------------------------ without a kernel
-
-    def _static(self) -> bytes:
-        """Return the picture for readers without a kernel: the latest answers, then what is next."""
-        desk, explainer, data = self._desk, self.explainer, self.session.data
-        votes = self.session.feedback.votes
-        with desk.lock:
-            here = [] if desk.current is None else [desk.current]
-            wanted = [*list(votes)[-_RECENT:], *here, *desk.upcoming(static.COUNT)]
-            view = self._painter.view
-        ids = [i for i in dict.fromkeys(wanted) if i in data][: static.COUNT]
-        # this is stored once and for all, so it may wait a moment
-        there = threading.Event()
-        explainer.request("static", ids, view, there.set, priority=fetching.GRID)
-        there.wait(_STATIC_WAIT)
-        return static.page(
-            f"{len(desk.answered)} of {len(data)} images answered",
-            ids,
-            pictures={i: p for i in ids if (p := explainer.picture_ready(i)) is not None},
-            items={i: item for i in ids if (item := explainer.ready(i, view)) is not None},
-            answers={i: a for i in ids if (a := desk.own_answer(votes.get(i, ()))) is not None},
-            class_names=tuple(data.class_names),
-            look=self._controls.look(contour=False),
-        )

@@ -12,7 +12,7 @@ from xfeedback_widgets.widgets.stepper import describe
 from xfeedback_widgets.widgets.text import error_html, escape, method_title, percent, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from xfeedback_widgets.feedback import Verdict
     from xfeedback_widgets.widgets.explainer import Explained, Picture
@@ -30,14 +30,18 @@ class SingleView(ipywidgets.HBox):
     class_names : sequence of str
     on_ready : callable
         See :class:`~.stage.Stage`.
+    words : mapping of answer to text
+        How an answer is called here.
     """
 
-    def __init__(self, class_names: Sequence[str], on_ready: Callable[[], None]) -> None:
-        self._names = class_names
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        on_ready: Callable[[], None],
+        words: Mapping[str, str] = ANSWERED,
+    ) -> None:
         self.stage = Stage(SIZE, SIZE, on_ready)
-        self.facts = ipywidgets.HTML()
-        self.facts.add_class("xf-facts")
-        self.facts.add_class("xf-column")
+        self.facts = Facts(class_names, words)
         super().__init__([self.stage, self.facts])
         self.add_class("xf-columns")
         self.add_class("xf-single")
@@ -53,12 +57,50 @@ class SingleView(ipywidgets.HBox):
         look: layout.Look,
         box: int,
         ratio: float,
+        note: str = "",
     ) -> None:
-        """Show one image (for the UI pump); what is None is still on its way."""
+        """Show one image (for the UI pump); what is None is still on its way.
+
+        `note` is HTML that stands below the facts.
+        """
         if picture is None:
             self.stage.clear()
         else:
             layout.show(self.stage, picture, item, look, box=box, ratio=ratio)
+        self.facts.paint(image_id, item=item, votes=votes, failure=failure, note=note)
+
+    def paint_end(self, text: str) -> None:
+        """Show that there is nothing more to look at (for the UI pump)."""
+        self.stage.clear()
+        self.facts.value = f"<p><strong>{escape(text)}</strong></p>"
+
+
+class Facts(ipywidgets.HTML):
+    """What there is to know about one image, in words and bars.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+    words : mapping of answer to text
+        How an answer is called here.
+    """
+
+    def __init__(self, class_names: Sequence[str], words: Mapping[str, str]) -> None:
+        self._names, self._words = class_names, words
+        super().__init__()
+        self.add_class("xf-facts")
+        self.add_class("xf-column")
+
+    def paint(
+        self,
+        image_id: str,
+        *,
+        item: Explained | None,
+        votes: Sequence[Verdict],
+        failure: Exception | None,
+        note: str = "",
+    ) -> None:
+        """Show the facts of an image (for the UI pump); `note` is HTML that stands below them."""
         heading = f'<strong title="{escape(image_id)}">Image {escape(shorten(image_id))}</strong>'
         if failure is not None:
             body = error_html("This image, or its map, failed; Skip goes on.", failure)
@@ -66,12 +108,7 @@ class SingleView(ipywidgets.HBox):
             body = '<p class="xf-muted">Computing the map …</p>'
         else:
             body = self._facts(item)
-        self.facts.value = f"{heading}{body}{_answers(votes)}"
-
-    def paint_end(self, text: str) -> None:
-        """Show that there is nothing more to look at (for the UI pump)."""
-        self.stage.clear()
-        self.facts.value = f"<p><strong>{escape(text)}</strong></p>"
+        self.value = f"{heading}{body}{self._answers(votes)}{note}"
 
     def describe(self, item: Explained) -> str:
         """Return the image in a sentence, for screen readers."""
@@ -117,11 +154,10 @@ class SingleView(ipywidgets.HBox):
             )
         return f'<table aria-label="Most probable classes">{rows}</table>'
 
-
-def _answers(votes: Sequence[Verdict]) -> str:
-    given = "".join(
-        f'<li><span class="xf-badge">{ANSWERED[vote.answer]}</span> '
-        f"by {escape(shorten(vote.annotator or 'unknown'))}</li>"
-        for vote in votes
-    )
-    return f'<ul style="margin:6px 0;padding-left:18px">{given}</ul>' if given else ""
+    def _answers(self, votes: Sequence[Verdict]) -> str:
+        given = "".join(
+            f'<li><span class="xf-badge">{self._words[vote.answer]}</span> '
+            f"by {escape(shorten(vote.annotator or 'unknown'))}</li>"
+            for vote in votes
+        )
+        return f'<ul style="margin:6px 0;padding-left:18px">{given}</ul>' if given else ""

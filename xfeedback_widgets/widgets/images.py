@@ -1,0 +1,220 @@
+"""What every review of images does: fetch what the open view needs, follow the fields, the page, the model.
+
+:class:`ImageWidget` decides nothing about what is answered or how it is written down; that is in
+`review.py` for verdicts and in `alignment/` for verdicts and masks. It joins a desk, an explainer and a
+painter: whatever changes, `_refresh` asks for the maps that are needed now and next, and the pump paints
+what is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from xfeedback_widgets.widgets import explainer as fetching
+from xfeedback_widgets.widgets import static
+from xfeedback_widgets.widgets.base import SessionWidget
+from xfeedback_widgets.widgets.explainer import Explained, Explainer, View
+from xfeedback_widgets.widgets.keyed import KeyedThread
+from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import ipywidgets
+
+    from xfeedback_widgets.widgets.controls import ImageControls
+    from xfeedback_widgets.widgets.desk import Desk
+    from xfeedback_widgets.widgets.painter import ImagePainter
+
+_STATIC_WAIT = 3.0  # seconds that the picture for readers without a kernel may wait for its maps
+_RECENT = 3  # answers that it shows
+
+
+class ImageWidget(SessionWidget):
+    """The frame around a review of images.
+
+    A subclass makes an explainer (:meth:`_make_explainer`), a desk, controls and a painter, and then
+    calls :meth:`_begin`.
+
+    Attributes
+    ----------
+    explainer : Explainer
+    """
+
+    _controls: ImageControls
+    _desk: Desk
+    _painter: ImagePainter
+
+    def _make_explainer(self) -> Explainer:
+        return Explainer(self.session, lambda error: self._fail("A map failed.", error))
+
+    def _begin(self, keys: dict[str, str], *, workers: Sequence[KeyedThread] = ()) -> None:
+        """Show everything and ask for the first maps; `workers` are threads of the subclass."""
+        self._scorer = KeyedThread(
+            "xfeedback-scores", lambda error: self._fail("The queue could not be ordered.", error)
+        )
+        self._assemble(
+            keys, background=self.explainer, workers=(*workers, self._scorer, self.explainer)
+        )
+        fields = self._controls
+        self._observe("order the queue", self._reorder, *fields.order_fields)
+        self._observe("change the map", self._refresh, fields.method_field, fields.target_field)
+        self._observe("redraw", self._redraw, fields.colormap_field, fields.opacity_field)
+        self._refresh()
+        self._score()
+
+    def _observe(
+        self, doing: str, reaction: Callable[[], None], *fields: ipywidgets.Widget
+    ) -> None:
+        """React to what a person chooses in some fields."""
+        guarded = self._guarded(doing, reaction)
+        for field in fields:
+            field.observe(lambda _: guarded(), "value")
+
+    def _map_table(self) -> dict[str, Callable[[], None]]:
+        """Return the actions that change how maps are shown, and not what is answered."""
+        part = functools.partial
+        steps = {
+            f"{side}_{which}": part(self._step, side, by)
+            for side in ("before", "after")
+            for which, by in (("older", -1), ("newer", 1))
+        }
+        return {"contour": self._toggle_contour, **steps}
+
+    # ------------------------------------------------------------------ for scripts and tests
+
+    @property
+    def current(self) -> str | None:
+        """Id of the image shown as one; None at the end of the queue."""
+        return self._desk.current
+
+    @property
+    def explained(self) -> Explained | None:
+        """Map and prediction of the current image, if they have been computed."""
+        current = self.current
+        return None if current is None else self._painter.seen(current)
+
+    def go_to(self, image_id: str) -> None:
+        """Show an image, wherever it is in the queue."""
+        self._desk.touch()
+        self._move(functools.partial(self._desk.go_to, image_id))
+
+    # ------------------------------------------------------------------ actions
+
+    def _switch(self, mode: str) -> None:
+        self._move(functools.partial(self._desk.switch, mode))
+
+    def _toggle_contour(self) -> None:
+        self._painter.contour = not self._painter.contour
+        self._paint_soon()
+
+    def _step(self, which: str, by: int) -> None:
+        self._controls.compare.steppers[which].step(by)
+        self._refresh()
+
+    # ------------------------------------------------------------------ what the page reports
+
+    def _on_size(self, width: int, ratio: float) -> None:
+        self._painter.width, self._painter.ratio = width, min(max(ratio, 0.5), 4.0)
+        self._paint_soon()
+
+    def _on_new_page(self) -> None:
+        """A page was loaded again or opened a second time: its canvases are empty."""
+        self._redraw()
+
+    # ------------------------------------------------------------------ what is needed next
+
+    def _move(self, step: Callable[[], None]) -> None:
+        """Go somewhere, then fetch and paint what is there."""
+        with self._desk.lock:
+            step()
+            self._refresh()
+
+    def _reorder(self) -> None:
+        self._desk.choose(**self._controls.ordering)
+        self._refresh()
+        self._score()
+
+    def _refresh(self) -> None:
+        """Fetch what the open view needs, and paint what is there already."""
+        with self._desk.lock:
+            if self._closed:
+                return
+            view, current = self._painter.view, self._desk.current
+            if self._desk.mode == "grid":
+                self._fetch("grid", self._desk.page, view, fetching.GRID)
+            elif current is not None:
+                self._fetch("current", [current], view, fetching.CURRENT)
+                if self._desk.mode == "compare":
+                    for side, version in self._controls.compare.versions.items():
+                        other = View(view.method, view.target, version)
+                        self._fetch(side, [current], other, fetching.COMPARE)
+                ahead = self._desk.upcoming(fetching.PREFETCHED)
+                self._fetch("prefetch", ahead, view, fetching.PREFETCH)
+        self._paint_soon()
+
+    def _fetch(self, key: str, image_ids: Sequence[str], view: View, priority: int) -> None:
+        done = (lambda: None) if key == "prefetch" else self._paint_content_soon
+        self.explainer.request(key, image_ids, view, done, priority=priority)
+
+    def _score(self) -> None:
+        """Ask for predictions if they are needed; not while training changes them anyway."""
+        if self._desk.needs_scores and not self.session.progress.active:
+            self._scorer.post("scores", self._fetch_scores)
+
+    def _fetch_scores(self) -> None:
+        probabilities, _ = self.session.predictions(stop=lambda: self._closed)
+        self._desk.set_scores(probabilities.numpy())
+        self._refresh()
+
+    def _on_session(self, event: str, _: Any) -> None:
+        """Hear what happened, on any thread: only post."""
+        post, painter = self.pump.post, self._painter
+        if event in {"recorded", "undone", "redone"}:
+            post("header", painter.header, priority=USUAL)
+        elif event == "published":
+            post("versions", painter.versions, priority=USUAL)
+            post("refresh", self._refresh, priority=USUAL)
+        if event in {"published", "progress", "error"}:
+            post("training", painter.training, priority=USUAL)
+            if not self.session.progress.active:
+                self._score()
+
+    def _paint_soon(self) -> None:
+        post, painter = self.pump.post, self._painter
+        post("content", painter.content, priority=PICTURE)
+        post("header", painter.header, priority=SURROUNDINGS)
+        post("views", painter.views, priority=SURROUNDINGS)
+
+    def _redraw(self) -> None:
+        self.pump.post("content", self._painter.content, priority=USUAL)
+
+    def _paint_content_soon(self) -> None:
+        self.pump.post("content", self._painter.content, priority=PICTURE)
+
+    # ------------------------------------------------------------------ without a kernel
+
+    def _static(self) -> bytes:
+        """Return the picture for readers without a kernel: the latest answers, then what is next."""
+        desk, explainer, data = self._desk, self.explainer, self.session.data
+        votes = self.session.feedback.votes
+        with desk.lock:
+            here = [] if desk.current is None else [desk.current]
+            wanted = [*list(votes)[-_RECENT:], *here, *desk.upcoming(static.COUNT)]
+            view = self._painter.view
+        ids = [i for i in dict.fromkeys(wanted) if i in data][: static.COUNT]
+        # this is stored once and for all, so it may wait a moment
+        there = threading.Event()
+        explainer.request("static", ids, view, there.set, priority=fetching.GRID)
+        there.wait(_STATIC_WAIT)
+        return static.page(
+            f"{len(desk.answered)} of {len(data)} images answered",
+            ids,
+            pictures={i: p for i in ids if (p := explainer.picture_ready(i)) is not None},
+            items={i: item for i in ids if (item := explainer.ready(i, view)) is not None},
+            answers={i: a for i in ids if (a := desk.own_answer(votes.get(i, ()))) is not None},
+            class_names=tuple(data.class_names),
+            look=self._controls.look(contour=False),
+        )
