@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets import (
+    bayesian,
     corrections,
     data,
     feedback,
@@ -19,7 +20,7 @@ from xfeedback_widgets import (
     training,
     units,
 )
-from xfeedback_widgets.feedback import RegionMask, UnitVerdict, Verdict
+from xfeedback_widgets.feedback import RegionMask, Stroke, UnitVerdict, Verdict
 from xfeedback_widgets.session import Session
 from xfeedback_widgets.training import Guard, fine_tune
 
@@ -34,8 +35,10 @@ __all__ = [
     "RegionMask",
     "ReviewWidget",
     "Session",
+    "Stroke",
     "UnitVerdict",
     "Verdict",
+    "bayesian",
     "corrections",
     "data",
     "feedback",

@@ -17,6 +17,7 @@ from xfeedback_widgets.feedback import (
     ExchangeError,
     Feedback,
     RegionMask,
+    Stroke,
     UnitVerdict,
     Verdict,
     export_crayon,
@@ -44,7 +45,11 @@ EVERYTHING = [
         time=1795314725.3925085,
         duration=0.1,
     ),
+    Verdict("7", "reject", necessary=True, unnecessary=False, quality=1, predicted=0),
     RegionMask("7", np.random.default_rng(0).integers(-1, 2, (500, 700)), annotator="ada"),
+    RegionMask(
+        "7", [[1, 0]], strokes=[Stroke("brush", 1, 2, [[0.5, 0.5, 0.75]]), Stroke("clear", 0)]
+    ),
     UnitVerdict(2047, "unsure", version=3),
 ]
 
@@ -154,6 +159,8 @@ def test_array_bomb_is_not_unpacked(tmp_path):
         ("image_id,answer\n7,accept\n8,yes\n", "line 3: .*'yes'"),
         ("image_id,answer,version\n7,accept,one\n", "line 2, column version: 'one'"),
         ("image_id,answer,map\n7,accept,[\n", "line 2, column map"),
+        ("image_id,answer,quality\n7,accept,9\n", "line 2: quality.*9"),
+        ("image_id,answer,necessary\n7,accept,1\n", "line 2, column necessary: '1'"),
         ('image_id,answer\n"7,accept\n', "line"),
         ("image_id,answer\n7,accept\n\xff\n", "line"),
     ],

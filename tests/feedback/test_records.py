@@ -37,6 +37,25 @@ def test_mask_survives_json(mask):
     assert from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
+def test_the_long_form_of_an_answer_survives_json():
+    verdict = Verdict(
+        "7", "reject", necessary=True, unnecessary=np.True_, quality=2, predicted=np.int64(5)
+    )
+    data = json.loads(json.dumps(verdict.to_dict()))
+    assert (data["unnecessary"], data["quality"], data["predicted"]) == (True, 2, 5)
+    assert from_dict(data) == verdict != replace(verdict, necessary=None)
+
+
+def test_records_written_before_strokes_and_long_answers_still_read():
+    array = {"shape": [1, 2], "zlib_base64": "eJz7zwgAAgEBAQ=="}
+    old = {"format": 1, "kind": "region_mask", "image_id": "7", "mask": {"dtype": "int8", **array}}
+    assert from_dict(old) == RegionMask("7", [[-1, 1]], strokes=())
+    assert from_dict({"format": 1, "kind": "verdict", "image_id": "7", "answer": "accept"}) == (
+        Verdict("7", "accept", necessary=None, predicted=None)
+    )
+    assert set(RegionMask("7", [[-1, 1]]).to_dict()) == set(old)
+
+
 def test_undecodable_file_names_survive():
     verdict = Verdict("bild\udce4.png", "accept")
     assert from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
@@ -50,6 +69,11 @@ def test_equality_looks_at_every_value():
     assert one != replace(one, map=None)
     assert one != replace(one, time=1.0)
     assert UnitVerdict(7, "accept") != Verdict("7", "accept")
+
+
+def test_a_mask_knows_whether_anything_is_drawn():
+    assert RegionMask("7", np.zeros((2, 2))).empty
+    assert not RegionMask("7", [[0, -1]]).empty
 
 
 def test_arrays_are_private_and_read_only():
@@ -78,6 +102,9 @@ def test_arrays_are_private_and_read_only():
         (lambda: Verdict("7", "accept", map=np.zeros((1, 7, 7))), r"map.*\(1, 7, 7\)"),
         (lambda: Verdict("7", "accept", map=np.zeros((0, 7))), r"map.*\(0, 7\)"),
         (lambda: Verdict("7", "accept", map=[["a"]]), "map must hold numbers"),
+        (lambda: Verdict("7", "accept", necessary=1), "necessary.*1"),
+        (lambda: Verdict("7", "accept", quality=6), "quality.*6"),
+        (lambda: Verdict("7", "accept", predicted=-1), "predicted.*-1"),
         (lambda: RegionMask("7", np.array([[0, 2]])), "mask.*got 2"),
         (lambda: RegionMask("7", np.array([[0.5]])), "mask.*got 0.5"),
         (lambda: UnitVerdict(-1, "accept"), "unit.*-1"),
@@ -105,6 +132,7 @@ GOOD = RegionMask("7", np.ones((2, 2))).to_dict()
         ({**GOOD, "mask": {**GOOD["mask"], "dtype": "object"}}, "dtype 'object'"),
         ({**GOOD, "mask": {**GOOD["mask"], "shape": [2, 3]}}, "does not fill"),
         ({**GOOD, "mask": {**GOOD["mask"], "shape": [2, -2]}}, "shape"),
+        ({**GOOD, "mask": {**GOOD["mask"], "shape": [2**15, 2**15]}}, "at most"),
         ({**GOOD, "mask": {**GOOD["mask"], "zlib_base64": "!!!"}}, "unpacked"),
     ],
 )

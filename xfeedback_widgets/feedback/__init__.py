@@ -1,6 +1,7 @@
 """What people said: records, the durable journal, merged votes, and exchange formats.
 
-:mod:`.records` defines the records, :mod:`.journal` keeps them on disk, :mod:`.votes` merges them,
+:mod:`.records` and :mod:`.strokes` define the records, :mod:`.packing` keeps their arrays small,
+:mod:`.journal` keeps them on disk, :mod:`.votes` merges them,
 :mod:`.exchange` writes and reads the formats other tools use, :mod:`.salvage` reads damaged files.
 Nothing here knows of models, tensors or widgets.
 """
@@ -16,10 +17,12 @@ from .exchange import (
 )
 from .journal import Event, Journal, JournalError
 from .records import ANSWERS, Answer, Record, RegionMask, UnitVerdict, Verdict, from_dict
+from .strokes import TOOLS, Stroke, Tool
 from .votes import Agreement, ContentMismatchError, Feedback, check_content, majority
 
 __all__ = [
     "ANSWERS",
+    "TOOLS",
     "Agreement",
     "Answer",
     "ContentMismatchError",
@@ -30,6 +33,8 @@ __all__ = [
     "JournalError",
     "Record",
     "RegionMask",
+    "Stroke",
+    "Tool",
     "UnitVerdict",
     "Verdict",
     "check_content",

@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("kind", "image_id", "unit", "answer", "target", "method", "version", "annotator", "time"),
-    *("duration", "content_hash", "map", "mask"),
+    *("duration", "content_hash", "predicted", "necessary", "unnecessary", "quality"),
+    *("map", "mask", "strokes"),
 )
-"""Columns of the tables; arrays are one cell of JSON, as in :meth:`Verdict.to_dict`."""
+"""Columns of the tables; arrays and strokes are one cell of JSON, as in :meth:`Verdict.to_dict`."""
 
 MAX_LINE = 64 * 2**20
 """Longest line of JSON Lines, and cell of CSV, that is read, in bytes."""
 
-_WHOLE = ("unit", "target", "version")
+_WHOLE = ("unit", "target", "version", "predicted", "quality")
 _SECONDS = ("time", "duration")
-_ARRAYS = ("map", "mask")
+_FLAGS = ("necessary", "unnecessary")
+_ARRAYS = ("map", "mask", "strokes")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠'")
 _WORDS = {"accept": "yes", "unsure": "maybe", "reject": "no"}
 _ANSWERS = {word: answer for answer, word in _WORDS.items()}
@@ -223,6 +225,8 @@ def _write_csv(records: list[Record]) -> bytes:
         for name, value in cells.items():
             if isinstance(value, str) and value.startswith(_FORMULA):
                 cells[name] = "'" + value
+            elif name in _FLAGS:
+                cells[name] = json.dumps(value)
         writer.writerow(cells)
     return out.getvalue().encode()
 
@@ -252,6 +256,10 @@ def _csv_cell(name: str, cell: str, where: str) -> object:
         return None
     kind: Callable[[str], object] | None = None
     kind = int if name in _WHOLE else float if name in _SECONDS else None
+    if name in _FLAGS:
+        if cell.lower() not in ("true", "false"):
+            raise ExchangeError(f"{where}, column {name}: {cell!r} is neither true nor false")
+        return cell.lower() == "true"
     if kind is None:
         return cell.removeprefix("'")
     try:
@@ -275,6 +283,7 @@ def _write_parquet(records: list[Record]) -> bytes:
     arrow, parquet = _arrow()
     types = dict.fromkeys(COLUMNS, arrow.string())
     types |= dict.fromkeys(_WHOLE, arrow.int64()) | dict.fromkeys(_SECONDS, arrow.float64())
+    types |= dict.fromkeys(_FLAGS, arrow.bool_())
     rows = [{name: cells.get(name) for name in COLUMNS} for cells in map(_cells, records)]
     out = io.BytesIO()
     parquet.write_table(arrow.Table.from_pylist(rows, schema=arrow.schema(types.items())), out)

@@ -2,22 +2,24 @@
 
 A record says what was judged (an image, or a unit of the network), what the answer was, and enough
 about the circumstances (weights version, saliency method, content hash, annotator, time) to use it
-months later. Writing records to disk is :mod:`.journal`'s business, merging them is :mod:`.votes`',
-and file formats are :mod:`.exchange`'s; only the JSON form of a single record is defined here.
+months later. Arrays are kept compressed (:mod:`.packing`) and unpacked when they are looked at.
+Writing records to disk is :mod:`.journal`'s business, merging them is :mod:`.votes`', and file
+formats are :mod:`.exchange`'s; only the JSON form of a single record is defined here.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import operator
-import zlib
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from .packing import ByValue, Packed, PackedField, packed
+from .strokes import Stroke
 
 Answer: TypeAlias = Literal["accept", "reject", "unsure"]
 ANSWERS: tuple[str, ...] = get_args(Answer)
@@ -50,6 +52,27 @@ def _number(name: str, value: object, *, optional: bool = True) -> int | None:
     if not 0 <= number < 2**63:
         raise ValueError(f"{name} must be 0 or larger (and fit 64 bits), got {number}")
     return number
+
+
+def _flag(name: str, value: object) -> bool | None:
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return None if value is None else bool(value)
+    raise TypeError(f"{name} must be True, False or None, got {value!r}")
+
+
+def _quality(value: object) -> int | None:
+    number = _number("quality", value)
+    if number is not None and not 1 <= number <= 5:
+        raise ValueError(f"quality must be a whole number from 1 (worst) to 5 (best), got {number}")
+    return number
+
+
+def _strokes(value: object) -> tuple[Stroke, ...]:
+    strokes = tuple(value) if isinstance(value, Iterable) else (value,)
+    for stroke in strokes:
+        if not isinstance(stroke, Stroke):
+            raise TypeError(f"strokes must be Stroke objects, got {stroke!r}")
+    return strokes
 
 
 def _seconds(name: str, value: object) -> float | None:
@@ -107,7 +130,7 @@ def _mask(value: Any) -> npt.NDArray[np.int8]:
     array = _array("mask", value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"mask must hold numbers, got dtype {array.dtype}")
-    odd = np.setdiff1d(array, (-1, 0, 1))
+    odd = array[(array != -1) & (array != 0) & (array != 1)]
     if odd.size:
         raise ValueError(
             f"mask may only hold -1 (irrelevant), 0 (unset) and +1 (relevant), got {odd[0]}"
@@ -115,66 +138,13 @@ def _mask(value: Any) -> npt.NDArray[np.int8]:
     return _frozen(array, "int8")
 
 
-def _pack(array: npt.NDArray[Any]) -> dict[str, Any]:
-    little = array.astype(array.dtype.newbyteorder("<"))
-    return {
-        "dtype": array.dtype.name,
-        "shape": list(array.shape),
-        "zlib_base64": base64.b64encode(zlib.compress(little.tobytes())).decode("ascii"),
-    }
-
-
-def _unpack(name: str, packed: object, dtype: str) -> npt.NDArray[Any]:
-    if not isinstance(packed, dict) or set(packed) != {"dtype", "shape", "zlib_base64"}:
-        raise ValueError(f"{name} must be an object with dtype, shape and zlib_base64")
-    shape, text = packed["shape"], packed["zlib_base64"]
-    if packed["dtype"] != dtype:
-        raise ValueError(f"{name} has dtype {packed['dtype']!r}, expected {dtype!r}")
-    if not (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and all(type(side) is int and 0 < side <= 2**20 for side in shape)
-    ):
-        raise ValueError(f"{name} has shape {shape!r}, expected two positive whole numbers")
-    if not isinstance(text, str):
-        raise TypeError(f"{name}: zlib_base64 must be a string, got {type(text).__name__}")
-    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-    inflate = zlib.decompressobj()
-    try:
-        # the bound keeps a hostile file from unpacking into gigabytes
-        raw = inflate.decompress(base64.b64decode(text, validate=True), size + 1)
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise ValueError(f"{name}: the array data cannot be unpacked ({error})") from error
-    if len(raw) != size or not inflate.eof:
-        raise ValueError(f"{name}: the array data does not fill shape {shape} of {dtype}")
-    return np.frombuffer(raw, np.dtype(dtype).newbyteorder("<")).reshape(shape).astype(dtype)
-
-
-class _Record:
+class _Record(ByValue):
     """Equality by value and the JSON form, shared by the three kinds."""
 
     _KIND: str
-    _ARRAY: tuple[str, str] | None = None  # name and dtype of the field that holds an array
-
-    def _key(self) -> tuple[object, ...]:
-        key: list[object] = []
-        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value = (value.shape, value.tobytes())
-            key.append(value)
-        return tuple(key)
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash((self._KIND, self._key()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the record as JSON-safe values; fields that are None are left out.
+        """Give the record as JSON-safe values; fields that are None, or no strokes, are left out.
 
         Returns
         -------
@@ -183,12 +153,11 @@ class _Record:
             of ``dtype``, ``shape`` and ``zlib_base64`` (little-endian, C order).
         """
         out: dict[str, Any] = {"format": FORMAT, "kind": self._KIND}
-        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value = _pack(value)
+        for name, value in vars(self).items():
+            if isinstance(value, tuple):
+                value = [stroke.to_dict() for stroke in value] or None  # noqa: PLW2901
             if value is not None:
-                out[field.name] = value
+                out[name] = value.to_dict() if isinstance(value, Packed) else value
         return out
 
 
@@ -219,6 +188,13 @@ class Verdict(_Record):
         When, in Unix seconds.
     duration
         How long the person looked, in seconds.
+    necessary, unnecessary
+        The long form of the answer, as GRADIA's study asked it: whether the map contains the
+        necessary detail, and whether it contains unnecessary detail.
+    quality
+        The person's rating of the map, from 1 (worst) to 5 (best).
+    predicted
+        Class index the model predicted when the map was shown.
 
     Raises
     ------
@@ -237,21 +213,25 @@ class Verdict(_Record):
     target: int | None = None
     method: str | None = None
     version: int | None = None
-    map: npt.NDArray[np.float16] | None = None
+    map: npt.NDArray[np.float16] | None = packed("float16", _map, default=None)  # noqa: RUF009
     content_hash: str | None = None
     annotator: str | None = None
     time: float | None = None
     duration: float | None = None
+    necessary: bool | None = None
+    unnecessary: bool | None = None
+    quality: int | None = None
+    predicted: int | None = None
 
     _KIND = "verdict"
-    _ARRAY = ("map", "float16")
 
     def __post_init__(self) -> None:
         _text("image_id", self.image_id, optional=False)
         _answer(self.answer)
         _provenance(self)
-        if self.map is not None:
-            object.__setattr__(self, "map", _map(self.map))
+        object.__setattr__(self, "necessary", _flag("necessary", self.necessary))
+        object.__setattr__(self, "unnecessary", _flag("unnecessary", self.unnecessary))
+        object.__setattr__(self, "quality", _quality(self.quality))
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +243,10 @@ class RegionMask(_Record):
     image_id
         The stable id the ImageSet gives.
     mask
-        [H, W] with -1 irrelevant, 0 unset, +1 relevant; kept as a read-only int8 copy.
+        [H, W] with -1 irrelevant, 0 unset, +1 relevant; kept as a read-only int8 copy. A mask that
+        is 0 everywhere says that nothing is drawn, and so takes an earlier one back.
+    strokes
+        How the mask was drawn, oldest stroke first; empty when nobody knows.
     target, method, version, content_hash, annotator, time, duration
         As for :class:`Verdict`.
 
@@ -274,8 +257,9 @@ class RegionMask(_Record):
     """
 
     image_id: str
-    mask: npt.NDArray[np.int8]
+    mask: npt.NDArray[np.int8] = packed("int8", _mask)  # noqa: RUF009  # a descriptor
     _: KW_ONLY
+    strokes: tuple[Stroke, ...] = ()
     target: int | None = None
     method: str | None = None
     version: int | None = None
@@ -285,12 +269,16 @@ class RegionMask(_Record):
     duration: float | None = None
 
     _KIND = "region_mask"
-    _ARRAY = ("mask", "int8")
 
     def __post_init__(self) -> None:
         _text("image_id", self.image_id, optional=False)
         _provenance(self)
-        object.__setattr__(self, "mask", _mask(self.mask))
+        object.__setattr__(self, "strokes", _strokes(self.strokes))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is drawn: the mask is 0 everywhere."""
+        return not self.mask.any()
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,7 +328,7 @@ KINDS: dict[str, type[Verdict | RegionMask | UnitVerdict]] = {
 
 def _provenance(record: _Record) -> None:
     names = {field.name for field in fields(record)}  # type: ignore[arg-type]
-    for name in names & {"target", "version"}:
+    for name in names & {"target", "version", "predicted"}:
         object.__setattr__(record, name, _number(name, getattr(record, name)))
     for name in names & {"method", "content_hash", "annotator"}:
         _text(name, getattr(record, name), optional=True)
@@ -348,13 +336,16 @@ def _provenance(record: _Record) -> None:
         object.__setattr__(record, name, _seconds(name, getattr(record, name)))
 
 
-def from_dict(data: object) -> Record:
+def from_dict(data: object, *, origin: str | None = None) -> Record:
     """Build a record from the JSON form that ``record.to_dict()`` gives.
 
     Parameters
     ----------
     data
         What ``json.loads`` gave; anything at all, it is checked.
+    origin
+        Where trusted data came from, in words that errors will use. Its arrays are then unpacked
+        and checked only when they are looked at; None, for anything else: they are checked now.
 
     Returns
     -------
@@ -384,7 +375,12 @@ def from_dict(data: object) -> Record:
     needed = {"unit", "answer"} if cls is UnitVerdict else needed
     if missing := sorted(needed - set(values)):
         raise ValueError(f"{kind} lacks the field {missing[0]!r}")
-    if cls._ARRAY and values.get(cls._ARRAY[0]) is not None:
-        name, dtype = cls._ARRAY
-        values[name] = _unpack(name, values[name], dtype)
+    for name, value in values.items():
+        declared = vars(cls).get(name)
+        if isinstance(declared, PackedField) and value is not None:
+            values[name] = declared.read(value, origin)
+    if "strokes" in values:
+        if not isinstance(values["strokes"], list):
+            raise TypeError(f"strokes must be a list, got {type(values['strokes']).__name__}")
+        values["strokes"] = [Stroke.from_dict(data, origin=origin) for data in values["strokes"]]
     return cls(**values)
