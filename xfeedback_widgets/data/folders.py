@@ -305,6 +305,43 @@ def imagenet9(
     return ImageSet(_Files(top, samples, names), transform=transform or imagenet_transform())
 
 
+def mask_folder(
+    data: ImageSet, folder: str | os.PathLike[str], *, relevant: Iterable[int] | None = None
+) -> Callable[[int], Tensor | None]:
+    """Read masks kept as PNG files named like the images, through the images' resize and crop.
+
+    Parameters
+    ----------
+    data
+        Whose ids name the files: ``cat/001.jpg`` has its mask in ``cat/001.png`` or ``001.png``.
+    folder
+        Where the masks lie.
+    relevant
+        Pixel values that are relevant: ``[1]`` for Oxford-IIIT Pet's trimaps (1 pet, 2 background,
+        3 border), the class's number for a segmentation. Default: whatever is bright.
+
+    Returns
+    -------
+    callable
+        Position in `data` to bool ``[H, W]``, or None for an image without a file; what
+        ``xf.audit(masks=…)`` takes.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such folder, or no mask in it for any image.
+    """
+    from torchvision.transforms import Compose, ToTensor
+
+    top = _existing(folder)
+    files = [Path(image_id).with_suffix(".png") for image_id in data.ids]
+    found = [file if (top / file).is_file() else Path(file.name) for file in files]
+    if not any((top / file).is_file() for file in found):
+        raise FileNotFoundError(f"{top} holds no mask of any image, such as {files[0]}")
+    steps = data.preprocessing or (ToTensor(),)
+    return _MaskFiles(top, [str(file) for file in found], Compose(list(steps)), relevant)
+
+
 class _Files:
     """Image files and their labels, with the attributes torchvision's folders have."""
 
@@ -327,17 +364,25 @@ class _MaskFiles:
     """Masks kept as PNG files named like their pictures, seen through the pictures' transform."""
 
     def __init__(
-        self, folder: Path, files: Sequence[str], transform: Callable[[Any], Tensor]
+        self,
+        folder: Path,
+        files: Sequence[str],
+        transform: Callable[[Any], Tensor],
+        relevant: Iterable[int] | None = None,
     ) -> None:
         self.paths = [folder / Path(file).with_suffix(".png") for file in files]
         self.transform = transform
+        self.relevant = None if relevant is None else sorted(relevant)
 
     def __call__(self, position: int) -> Tensor | None:
         path = self.paths[position]
         if not path.is_file():
             return None
         with Image.open(path) as mask:
-            return pictures.transform_mask(mask, self.transform)
+            if self.relevant is None:
+                return pictures.transform_mask(mask, self.transform)
+            flags = np.isin(np.array(mask), self.relevant)
+        return pictures.transform_mask(Image.fromarray(flags), self.transform)
 
 
 class _Bird(NamedTuple):

@@ -264,6 +264,23 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         ids = self._store.ids()
         return {ids[p]: failed[p] for p in self._positions if p in failed}
 
+    @property
+    def preprocessing(self) -> tuple[Callable[[Any], Any], ...]:
+        """What a picture goes through on its way to the model: the dataset's transform, then this set's."""
+        return self._store.preprocessing
+
+    def source_size(self, index: int) -> tuple[int, int] | None:
+        """Return (height, width) of image `index` before :attr:`preprocessing`.
+
+        Of a file only the heading is read. None where the dataset transforms images that are no files.
+
+        Raises
+        ------
+        UnreadableImageError
+            Naming the image and the reason.
+        """
+        return self._store.source_size(self._position(index))
+
     def picture(self, index: int) -> NDArray[np.uint8]:
         """Return what a person is shown of image `index`, uint8 ``[H, W, 3]``.
 
@@ -446,6 +463,8 @@ class _Store:
         for step in (own, transform):
             pictures.check_deterministic(step)
         last = pictures.find_normalization(transform)
+        self.preprocessing = tuple(step for step in (own, transform) if step is not None)
+        self._transforms_itself = own is not None
         self._own_normalization = pictures.find_normalization(own)
         self._normalization = last or self._own_normalization
         self._needs_rgb = last is not None and len(last.mean) == 3
@@ -523,6 +542,19 @@ class _Store:
         if told or isinstance(image, Tensor):
             return pictures.show(tensor, self._normalization)
         return self._rgb(image, position)
+
+    def source_size(self, position: int) -> tuple[int, int] | None:
+        file = wrapped.known_file(self.dataset, position)
+        if file is not None:
+            with self._reading(position), Image.open(file) as image:
+                return image.height, image.width
+        if self._transforms_itself:
+            return None
+        image, _ = self._fetch(position)
+        if isinstance(image, Image.Image):
+            return image.height, image.width
+        height, width = image.shape[-2:] if isinstance(image, Tensor) else np.shape(image)[:2]
+        return int(height), int(width)
 
     def mask(self, position: int) -> Tensor | None:
         if self.masks is None:

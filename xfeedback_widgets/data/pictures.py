@@ -58,7 +58,7 @@ def find_normalization(transform: Callable[[Any], Any] | None) -> Normalization 
     """
     found = [
         step
-        for step in _steps(transform)
+        for step in steps(transform)
         if getattr(step, "mean", None) is not None and getattr(step, "std", None) is not None
     ]
     if len(found) != 1:
@@ -81,7 +81,7 @@ def check_deterministic(transform: Callable[[Any], Any] | None) -> None:
     ValueError
         Naming the random step.
     """
-    for step in _steps(transform):
+    for step in steps(transform):
         name = type(step).__name__
         if name.startswith("Random") or name in _RANDOM_STEPS:
             raise ValueError(
@@ -241,7 +241,7 @@ def transform_mask(mask: Image.Image, transform: Callable[[Any], Tensor]) -> Ten
     return values.mean(0) > 0.5
 
 
-def _steps(transform: Any) -> Iterator[Any]:
+def steps(transform: Any) -> Iterator[Any]:
     """Yield the leaves of nested ``Compose``-like transforms, in order."""
     if transform is None:
         return
@@ -257,7 +257,7 @@ def _steps(transform: Any) -> Iterator[Any]:
         yield transform
         return
     for child in children:
-        yield from _steps(child)
+        yield from steps(child)
 
 
 def _plain(image: Image.Image) -> Image.Image:

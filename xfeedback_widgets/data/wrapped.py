@@ -56,6 +56,17 @@ def known_paths(dataset: Any) -> list[str] | None:
     return [relative_path(sample[0], root) for sample in samples]
 
 
+def known_file(dataset: Any, position: int) -> str | PurePath | None:
+    """Return the file of one image, or None."""
+    while isinstance(dataset, Subset):
+        dataset, position = dataset.dataset, dataset.indices[position]
+    samples = getattr(dataset, "samples", None)
+    if not isinstance(samples, (list, tuple)) or len(samples) != len(dataset):
+        return None
+    file = samples[position][0]
+    return file if isinstance(file, (str, PurePath)) else None
+
+
 def known_classes(dataset: Any) -> tuple[str, ...] | None:
     """Return the class names of a dataset that has them (``classes``), or None."""
     classes = getattr(base(dataset), "classes", None)
