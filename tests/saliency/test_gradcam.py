@@ -167,6 +167,25 @@ def test_gradcheck_in_double_precision(net, twisted, closed, centred):
     assert torch.autograd.gradcheck(run, (images, *weights), fast_mode=True)
 
 
+@pytest.mark.parametrize("between", [None, nn.ReLU()])  # closed form, head gradient
+def test_signed_maps_with_constant_weights_by_the_definition(net, between):
+    model = net(between).eval()
+    images, targets = torch.rand(3, 3, 16, 16), torch.tensor([0, 1, 3])
+    h = model.last(model.stem(images))
+    score = model.head(model.between(h.mean((2, 3)))).gather(1, targets[:, None]).sum()
+    (g,) = torch.autograd.grad(score, h, retain_graph=True)
+    expected = (g.mean((2, 3), keepdim=True) * h).sum(1)  # g is a number here
+    assert expected.min() < 0 < expected.max()
+    _, maps = GradCAM(model).logits_and_maps(images, targets, signed=True, alpha="constant")
+    assert torch.allclose(maps, expected, atol=1e-6)
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    got = torch.autograd.grad(maps.square().sum(), weights, allow_unused=True)
+    wanted = torch.autograd.grad(expected.square().sum(), weights, allow_unused=True)
+    for one, other in zip(got, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-6) if other is not None else one is None
+    assert got[-1] is None  # a loss on the map leaves the linear layer alone
+
+
 def test_maps_by_the_definition(net):
     model = net().eval()
     images = torch.rand(2, 3, 16, 16)

@@ -114,13 +114,24 @@ class LayerMethod(SaliencyMethod):
         return self._target
 
     def _attend(
-        self, images: Tensor, targets: Targets, *, graph: bool, centred: bool = False
+        self,
+        images: Tensor,
+        targets: Targets,
+        *,
+        graph: bool,
+        centred: bool = False,
+        constant: bool = False,
     ) -> Attention:
-        """Run the model once; see `Attention`. With `graph`, all three are differentiable."""
+        """Run the model once; see `Attention`.
+
+        With `graph`, all three are differentiable, but for a `constant` gradient.
+        """
         target = self._found()
         size = (images.shape[2], images.shape[3])
         if target.classifier is None:
-            logits, raw, gradient = self._head_gradient(target, images, targets, graph, centred)
+            logits, raw, gradient = self._head_gradient(
+                target, images, targets, graph, centred, constant
+            )
             gradient = target.spatial(gradient, size)
         else:
             with recorded(target.module) as seen:
@@ -260,8 +271,10 @@ class GradCAM(LayerMethod):
         graph = torch.is_grad_enabled()
         images = prepared(images, self.model)
         self._look_again(submodules(self.model), images)
-        attention = self._attend(images, targets, graph=graph, centred=self.centred)
-        maps = cam(attention.activations, channel_means(attention.gradient))
+        attention = self._attend(
+            images, targets, graph=graph, centred=self.centred, constant=alpha == "constant"
+        )
+        maps = cam(attention.activations, channel_means(attention.gradient), signed=signed)
         return attention.logits, maps if graph else maps.detach()
 
     def _explain(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
