@@ -77,7 +77,7 @@ def export_records(records: Iterable[Record], path: str | os.PathLike[str]) -> i
         For parquet without pyarrow, naming the extra to install.
     """
     chosen, path = list(records), Path(path)
-    _write(path, _WRITERS[_ending(path)](chosen))
+    write_whole(path, _WRITERS[_ending(path)](chosen))
     return len(chosen)
 
 
@@ -129,7 +129,8 @@ def _ending(path: Path) -> str:
     return ending
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all; on disk when this returns."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -223,12 +224,17 @@ def _write_csv(records: list[Record]) -> bytes:
     for record in records:
         cells = _cells(record)
         for name, value in cells.items():
-            if isinstance(value, str) and value.startswith(_FORMULA):
-                cells[name] = "'" + value
+            if isinstance(value, str):
+                cells[name] = guarded(value)
             elif name in _FLAGS:
                 cells[name] = json.dumps(value)
         writer.writerow(cells)
     return out.getvalue().encode()
+
+
+def guarded(text: str) -> str:
+    """Return text as a cell of CSV that no spreadsheet takes for a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, object]]:
@@ -392,9 +398,9 @@ def export_crayon(
         )
     answers = [feedback.verdicts.get(image_id) for image_id in ids]
     words = [_WORDS[verdict.answer] if verdict else "maybe" for verdict in answers]
-    _write(Path(path), json.dumps(words).encode())
+    write_whole(Path(path), json.dumps(words).encode())
     if asked is not None:
-        _write(
+        write_whole(
             Path(asked), json.dumps([float(verdict is not None) for verdict in answers]).encode()
         )
 
@@ -452,7 +458,7 @@ def export_crayon_units(
     if feedback.units and max(feedback.units) >= units:
         raise ExchangeError(f"a verdict is about unit {max(feedback.units)}, units is {units}")
     rejected = {unit for unit, verdict in feedback.units.items() if verdict.answer == "reject"}
-    _write(Path(path), json.dumps([unit not in rejected for unit in range(units)]).encode())
+    write_whole(Path(path), json.dumps([unit not in rejected for unit in range(units)]).encode())
 
 
 def _list(path: Path, allowed: set[Any], what: str, *, ids: Sequence[Any]) -> list[Any]:

@@ -112,15 +112,22 @@ def find_head(model: nn.Module, data: ImageSet | None = None) -> Head:
     return Head(target, target.reader)
 
 
-def fingerprint(model: nn.Module, head: Head) -> str:
-    """Hash all weights but the linear layer's: equal trunks have equal features.
+def fingerprint(model: nn.Module, head: Head | None = None) -> str:
+    """Hash all weights, or all but the linear layer's: equal trunks have equal features.
+
+    Parameters
+    ----------
+    model
+        Whose weights.
+    head
+        Whose linear layer to leave out; None: hash everything.
 
     Returns
     -------
     str
         32 hexadecimal digits.
     """
-    own = {id(p) for p in head.classifier.parameters()}
+    own = set() if head is None else {id(p) for p in head.classifier.parameters()}
     digest = hashlib.sha256()
     for name, tensor in plain(model).state_dict(keep_vars=True).items():
         if torch.is_tensor(tensor) and id(tensor) not in own:
