@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
-from xfeedback_widgets.corrections import CrayonAttention, attention_penalties
+from xfeedback_widgets.corrections import (
+    CrayonAttention,
+    PlainFineTuning,
+    RandomFeedback,
+    attention_penalties,
+)
 from xfeedback_widgets.data import ImageSet
-from xfeedback_widgets.feedback import Feedback, Verdict
+from xfeedback_widgets.data.augment import augmented
+from xfeedback_widgets.feedback import Feedback, RegionMask, Verdict
 
 
 class Net(nn.Sequential):
@@ -245,3 +254,30 @@ def test_unknown_options_are_named(name, value):
 def test_negative_weights_are_refused():
     with pytest.raises(ValueError, match="alpha and beta"):
         CrayonAttention(alpha=-1)
+
+
+@pytest.mark.parametrize("answer", ["accept", "reject"])
+def test_judged_maps_follow_the_images(data, answer):
+    """A network that cannot tell left from right gives a mirrored image the penalty of the image."""
+    model = Net().eval()
+    with torch.no_grad():
+        for convolution in (model[0], model[4]):
+            convolution.weight.copy_((convolution.weight + convolution.weight.flip(3)) / 2)
+    judged = torch.rand(5, 5)
+    correction = CrayonAttention()
+    correction.prepare(model, data, Feedback.of([Verdict("a", answer, map=judged.numpy())]))
+    batch = data.batch([0, 1])
+    flipped = augmented(batch, v2.RandomHorizontalFlip(1))
+    part = f"{answer}ed"
+    expected = correction.loss(model, batch).parts[part]
+    torch.testing.assert_close(correction.loss(model, flipped).parts[part], expected)
+    unmoved = dataclasses.replace(flipped, source=None)
+    assert not torch.isclose(correction.loss(model, unmoved).parts[part], expected, rtol=1e-3)
+
+
+def test_which_answers_are_used():
+    said = [Verdict("a", "accept"), RegionMask("a", [[1]]), Verdict("b", "unsure")]
+    feedback = Feedback.of(said)
+    assert [CrayonAttention().uses(feedback, i) for i in "abc"] == ["verdict", "", ""]
+    assert RandomFeedback(CrayonAttention()).uses(feedback, "a") == "verdict"
+    assert PlainFineTuning().uses(feedback, "a") == ""

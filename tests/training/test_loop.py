@@ -7,10 +7,11 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import v2
 
 from xfeedback_widgets.corrections import Correction, CrayonAttention, Losses, PlainFineTuning
 from xfeedback_widgets.data import ImageSet
-from xfeedback_widgets.feedback import Feedback
+from xfeedback_widgets.feedback import Feedback, RegionMask
 from xfeedback_widgets.training import Epoch, NonFiniteLossError, Settings, fine_tune, iterate
 from xfeedback_widgets.training.loop import _schedule
 
@@ -263,3 +264,31 @@ def test_bfloat16_and_channels_last_train(make_model, digits, answers):
     )
     assert history.epochs[-1].metrics["accuracy"] > 0.8
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_images_are_augmented_with_numbers_of_the_run(make_model, digits, answers):
+    """The same seed gives the same bits, whatever the user draws; another seed others."""
+
+    def weights(seed, augment):
+        model, state = make_model(), torch.get_rng_state()
+        fine_tune(model, digits, answers, CrayonAttention(), epochs=1, seed=seed, augment=augment)
+        assert torch.equal(torch.get_rng_state(), state)
+        return torch.cat([p.detach().flatten() for p in model.state_dict().values()])
+
+    shift = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomAffine(10, translate=(0.1, 0.1))])
+    first = weights(3, shift)
+    torch.rand(5)
+    assert torch.equal(first, weights(3, shift))
+    assert not torch.equal(first, weights(4, shift))
+    assert not torch.equal(first, weights(3, None))
+
+
+def test_an_augmentation_must_move_masks_too():
+    with pytest.raises(TypeError, match=r"torchvision\.transforms\.v2"):
+        Settings(augment=lambda image: image)
+
+
+def test_a_mask_that_was_taken_back_is_no_answer(digits):
+    drawn, back = RegionMask(digits.ids[0], [[1]]), RegionMask(digits.ids[1], [[0]])
+    _, batches = _schedule(digits, Feedback.of([drawn, back]), Settings(batch_size=4))
+    assert [next(batches)[-1].item() for _ in range(3)] == [0, 0, 0]

@@ -68,6 +68,8 @@ class Correction(ABC):
     saliency: ClassVar[str] = "gradcam"
     #: Whether the loop trains on batches of images with `loss`; if not, `solve` does everything.
     by_batches: ClassVar[bool] = True
+    #: What it learns from, of "verdicts", "masks" and "units".
+    learns_from: ClassVar[frozenset[str]] = frozenset()
 
     def __repr__(self) -> str:
         """Name the method and its settings, for a version's metadata."""
@@ -85,6 +87,30 @@ class Correction(ABC):
         feedback
             Everything people said, votes merged.
         """
+
+    def uses(self, feedback: Feedback, image_id: str) -> str:
+        """Say which of the things people said about an image training will use.
+
+        Parameters
+        ----------
+        feedback
+            What people said, votes merged.
+        image_id
+            Which image.
+
+        Returns
+        -------
+        str
+            ``"verdict"``, ``"mask"``, ``"mask and verdict"``, or ``""`` for nothing: the image is
+            not answered, was answered "unsure", or this correction learns from something else.
+        """
+        verdict, mask = feedback.verdicts.get(image_id), feedback.masks.get(image_id)
+        used = []
+        if "masks" in self.learns_from and mask is not None and not mask.empty:
+            used.append("mask")
+        if "verdicts" in self.learns_from and verdict is not None and verdict.answer != "unsure":
+            used.append("verdict")
+        return " and ".join(used)
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Losses:

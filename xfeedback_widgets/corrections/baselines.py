@@ -82,6 +82,11 @@ class RandomFeedback(Correction):
         """What people should be shown."""
         return self.correction.saliency
 
+    @property
+    def learns_from(self) -> frozenset[str]:  # type: ignore[override]  # the other correction's
+        """What is drawn or dealt out."""
+        return self.correction.learns_from
+
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
         """Prepare the other correction on meaningless answers."""
         rng = random.Random(self.seed)

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from xfeedback_widgets.corrections.base import Correction, Losses
+from xfeedback_widgets.data.augment import resample
 from xfeedback_widgets.saliency import GradCAM, normalize
 from xfeedback_widgets.saliency.base import logits_of
 
@@ -113,6 +114,7 @@ class CrayonAttention(Correction):
     """
 
     name: ClassVar[str] = "CRAYON-Attention"
+    learns_from: ClassVar[frozenset[str]] = frozenset({"verdicts"})
 
     def __init__(
         self,
@@ -223,8 +225,16 @@ class CrayonAttention(Correction):
     def _frozen_at(self, size: tuple[int, int]) -> Tensor:
         """Ĝ₀ of every answer on the grid of the target layer, ``float32 [answers, h, w]``."""
         if tuple(self._frozen.shape[1:]) != size or len(self._frozen) != len(self._judged):
-            self._frozen = normalize(torch.stack([_to_grid(map_, size) for map_ in self._judged]))
+            judged = [resample(map_[None, None], None, size)[0, 0] for map_ in self._judged]
+            self._frozen = normalize(torch.stack(judged))
         return self._frozen
+
+    def _frozen_of(self, batch: Batch, answered: Tensor, size: tuple[int, int]) -> Tensor:
+        """Ĝ₀ of a batch's answered images, moved as they were augmented."""
+        # indices are on the CPU, the tables and `answered` where the model is
+        frozen = self._frozen_at(size)[self._rows[batch.indices][answered]]
+        source = None if batch.source is None else batch.source[answered]
+        return resample(frozen[:, None], source, size)[:, 0]
 
     def _normalized(self, maps: Tensor) -> Tensor:
         if self.peak == "differentiable":
@@ -258,10 +268,7 @@ class CrayonAttention(Correction):
             accepted = answers[answered] == _ACCEPTED
             penalties = attention_penalties(
                 self._normalized(maps[answered].float()),
-                # indices are on the CPU, the tables and `answered` where the model is
-                self._frozen_at((maps.shape[1], maps.shape[2]))[
-                    self._rows[batch.indices][answered]
-                ],
+                self._frozen_of(batch, answered, (maps.shape[1], maps.shape[2])),
                 accepted,
                 reduction=self.reduction,
             )
@@ -275,17 +282,6 @@ class CrayonAttention(Correction):
             correct=correct,
             reduction="sum" if paper else "mean",
         )
-
-
-def _to_grid(map_: Tensor, size: tuple[int, int]) -> Tensor:
-    """Area-average a finer map, interpolate a coarser one."""
-    if tuple(map_.shape) == size:
-        return map_
-    finer = map_.shape[0] >= size[0] and map_.shape[1] >= size[1]
-    image = map_[None, None]
-    if finer:
-        return F.adaptive_avg_pool2d(image, size)[0, 0]
-    return F.interpolate(image, size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

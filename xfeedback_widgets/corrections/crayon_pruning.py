@@ -63,6 +63,7 @@ class CrayonPruning(Correction):
     """
 
     name: ClassVar[str] = "CRAYON-Pruning"
+    learns_from: ClassVar[frozenset[str]] = frozenset({"units"})
     by_batches: ClassVar[bool] = False
 
     def __init__(
@@ -230,6 +231,7 @@ class Crayon(Correction):
     """
 
     name: ClassVar[str] = "CRAYON-Attention+Pruning"
+    learns_from: ClassVar[frozenset[str]] = frozenset({"verdicts", "units"})
 
     def __init__(
         self, *, attention: CrayonAttention | None = None, pruning: CrayonPruning | None = None

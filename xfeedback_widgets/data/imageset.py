@@ -74,22 +74,38 @@ class Batch:
         int64 ``[N]``.
     indices : Tensor
         int64 ``[N]``, positions in the :class:`ImageSet` the batch came from; always on the CPU.
+    source : Tensor or None
+        Where augmented, from where in the image each pixel came: float32 ``[N, H, W, 2]``, (x, y) in
+        [-1, 1] as ``grid_sample`` counts them with ``align_corners=False``; NaN: from nowhere.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    source: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """Return the batch with images and labels on `device`."""
+        """Return the batch with everything but the indices on `device`."""
+        source = self.source
         return Batch(
             self.images.to(device, non_blocking=non_blocking),
             self.labels.to(device, non_blocking=non_blocking),
             self.indices,
+            None if source is None else source.to(device, non_blocking=non_blocking),
         )
+
+    def split(self, size: int) -> list[Batch]:
+        """Return the same images in batches of at most `size`."""
+        if len(self) <= size:
+            return [self]
+        return [self._rows(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def _rows(self, rows: slice) -> Batch:
+        source = None if self.source is None else self.source[rows]
+        return Batch(self.images[rows], self.labels[rows], self.indices[rows], source)
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):

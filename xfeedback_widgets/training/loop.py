@@ -22,6 +22,7 @@ from torch import nn
 
 from xfeedback_widgets import metrics
 from xfeedback_widgets.corrections import Solving
+from xfeedback_widgets.data.augment import augmented, check_augmentation
 from xfeedback_widgets.saliency import NoSpatialLayerError, create
 from xfeedback_widgets.training.checks import check_fits
 from xfeedback_widgets.training.randomness import OwnRandomNumbers, is_stochastic
@@ -69,6 +70,11 @@ class Settings:
         ``"float32"``, or ``"bfloat16"`` for autocast.
     channels_last
         Memory format of images and weights; pays on recent GPUs.
+    augment
+        Transform of ``torchvision.transforms.v2`` that each training image is sent through, with random
+        numbers of its own from ``seed``; masks and judged maps follow it. It is given what the model is
+        fed, so flips, crops, resizing and affine transforms suit, and colours only where the images are
+        not normalised.
     """
 
     epochs: int = 5
@@ -82,6 +88,7 @@ class Settings:
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
+    augment: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -95,6 +102,8 @@ class Settings:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+        if self.augment is not None:
+            check_augmentation(self.augment)
 
     def but(self, **changes: Any) -> Settings:
         """Return a copy with some fields changed; an unknown name raises with the nearest one."""
@@ -331,7 +340,7 @@ class _Stepper:
 
     def _gradients(self, batch: Batch) -> Losses:
         self._optimizer.zero_grad(set_to_none=True)
-        pieces = _split(batch, self._micro_batch)
+        pieces = batch.split(self._micro_batch)
         results = []
         for piece in pieces:
             with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self._autocast):
@@ -356,7 +365,8 @@ def _schedule(
     """Steps per epoch, and the positions of every batch for ever, decided by the seed alone."""
     if len(data) == 0:
         raise ValueError("the training set is empty")
-    ids = [*feedback.verdicts, *(i for i in feedback.masks if i not in feedback.verdicts)]
+    drawn = (i for i, m in feedback.masks.items() if i not in feedback.verdicts and not m.empty)
+    ids = [*feedback.verdicts, *drawn]
     answered = torch.tensor([data.index(i) for i in ids if i in data], dtype=torch.long)
     from_answered = round(settings.answered_share * settings.batch_size) if len(answered) else 0
     from_answered = min(from_answered, len(answered))
@@ -387,9 +397,13 @@ def _shuffled(positions: Tensor, count: int, generator: torch.Generator) -> Iter
 
 def _loader(data: ImageSet, weight: Tensor, settings: Settings) -> Callable[[Tensor], Batch]:
     """Read a batch and make it ready to be copied; runs on the prefetching thread."""
+    draws = OwnRandomNumbers(settings.seed)
 
     def load(positions: Tensor) -> Batch:
         batch = data.batch(positions.tolist())
+        if settings.augment is not None:
+            with draws:
+                batch = augmented(batch, settings.augment)
         images = batch.images.to(weight.dtype)
         if settings.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -421,20 +435,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(
         error
     )
-
-
-def _split(batch: Batch, size: int) -> list[Batch]:
-    if len(batch) <= size:
-        return [batch]
-    return [
-        dataclasses.replace(batch, images=images, labels=labels, indices=indices)
-        for images, labels, indices in zip(
-            torch.split(batch.images, size),
-            torch.split(batch.labels, size),
-            torch.split(batch.indices, size),
-            strict=True,
-        )
-    ]
 
 
 def _training_mode(model: nn.Module, settings: Settings) -> None:
