@@ -2,10 +2,10 @@
 
 :class:`ReviewWidget` judges maps, :class:`NeuronWidget` units; these are the public names. `review.py`
 joins the parts of the first on what every review of images does (`images.py`), `neurons/` holds those
-of the second, and `base.py`, `board.py` and `walk.py` what they share. The views (`single.py`, `grid.py`, `compare.py`, `training_panel.py`) lay
-things out; `stage.py`, `colors.py` and `layout.py` draw; `queue.py` decides what comes next; `pump.py`
-and `explainer.py` are the two threads; `canvas.py` and `bridge.py` each own something dangerous. Nothing
-here trains, explains or writes to disk itself.
+of the second, and `base.py`, `board.py` and `walk.py` what they share. The views (`single.py`,
+`grid.py`, `compare.py`, `training_panel.py`) lay things out; `stage.py`, `colors.py` and `layout.py`
+draw; `queue.py` decides what comes next; `pump.py` and `explainer.py` are the two threads; `canvas.py`
+and `bridge.py` each own something dangerous. Nothing here trains, explains or writes to disk itself.
 """
 
 from xfeedback_widgets.widgets.neurons import NeuronWidget

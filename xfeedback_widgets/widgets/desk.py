@@ -147,7 +147,12 @@ class Desk(Walk):
             self.answered.clear()
             self.answered.update(self._data.index(i) for i in own if i in self._data)
 
+    def own_verdict(self, votes: Sequence[Verdict]) -> Verdict | None:
+        """Return this annotator's verdict among votes."""
+        me = self._session.annotator
+        return next((vote for vote in votes if vote.annotator == me), None)
+
     def own_answer(self, votes: Sequence[Verdict]) -> str | None:
         """Return this annotator's answer among votes."""
-        me = self._session.annotator
-        return next((vote.answer for vote in votes if vote.annotator == me), None)
+        own = self.own_verdict(votes)
+        return None if own is None else own.answer

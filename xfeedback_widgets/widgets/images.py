@@ -12,6 +12,7 @@ import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
+from xfeedback_widgets.feedback import Verdict
 from xfeedback_widgets.widgets import explainer as fetching
 from xfeedback_widgets.widgets import static
 from xfeedback_widgets.widgets.base import SessionWidget
@@ -50,14 +51,16 @@ class ImageWidget(SessionWidget):
     def _make_explainer(self) -> Explainer:
         return Explainer(self.session, lambda error: self._fail("A map failed.", error))
 
-    def _begin(self, keys: dict[str, str], *, workers: Sequence[KeyedThread] = ()) -> None:
-        """Show everything and ask for the first maps; `workers` are threads of the subclass."""
+    def _begin(self, keys: dict[str, str], *, hands: Sequence[KeyedThread] = ()) -> None:
+        """Show everything and ask for the first maps.
+
+        `hands` are threads of the subclass that ask for maps, and are told when they are there.
+        """
         self._scorer = KeyedThread(
             "xfeedback-scores", lambda error: self._fail("The queue could not be ordered.", error)
         )
-        self._assemble(
-            keys, background=self.explainer, workers=(*workers, self._scorer, self.explainer)
-        )
+        workers = (*hands, self._scorer, self.explainer, *hands)
+        self._assemble(keys, background=self.explainer, workers=workers)
         fields = self._controls
         self._observe("order the queue", self._reorder, *fields.order_fields)
         self._observe("change the map", self._refresh, fields.method_field, fields.target_field)
@@ -102,6 +105,20 @@ class ImageWidget(SessionWidget):
         self._move(functools.partial(self._desk.go_to, image_id))
 
     # ------------------------------------------------------------------ actions
+
+    def _verdict(self, item: Explained, answer: str, **details: Any) -> Verdict:
+        """Return an answer about a map, with all that is known about what was judged."""
+        return Verdict(
+            item.image_id,
+            answer,  # type: ignore[arg-type]
+            target=item.target,
+            method=item.view.method,
+            version=item.view.version,
+            map=item.judged,
+            predicted=item.predicted,
+            duration=self._desk.looked,
+            **details,
+        )
 
     def _switch(self, mode: str) -> None:
         self._move(functools.partial(self._desk.switch, mode))
@@ -156,8 +173,13 @@ class ImageWidget(SessionWidget):
         self._paint_soon()
 
     def _fetch(self, key: str, image_ids: Sequence[str], view: View, priority: int) -> None:
-        done = (lambda: None) if key == "prefetch" else self._paint_content_soon
+        done = functools.partial(self._fetched, key)
         self.explainer.request(key, image_ids, view, done, priority=priority)
+
+    def _fetched(self, key: str) -> None:
+        """What was asked for under `key` is there, on any thread."""
+        if key != "prefetch":
+            self._paint_content_soon()
 
     def _score(self) -> None:
         """Ask for predictions if they are needed; not while training changes them anyway."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from xfeedback_widgets.feedback import Verdict
 from xfeedback_widgets.saliency import METHODS
 from xfeedback_widgets.widgets import grid
 from xfeedback_widgets.widgets import keys as key_table
@@ -195,17 +194,7 @@ class ReviewWidget(ImageWidget):
         item = self._painter.seen(image_id)
         if item is None:
             return False
-        self.session.record(
-            Verdict(
-                image_id,
-                answer,  # type: ignore[arg-type]
-                target=item.target,
-                method=item.view.method,
-                version=item.view.version,
-                map=item.judged,
-                duration=self._desk.looked,
-            )
-        )
+        self.session.record(self._verdict(item, answer))
         self._desk.note_answer(image_id)
         return True
 
