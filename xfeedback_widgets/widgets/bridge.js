@@ -1,9 +1,10 @@
 // What ipywidgets cannot do for itself, inside the page: hot-keys, focus, names for screen readers,
 // hiding the map while a key is held, and the size of the page. It acts only inside the container
-// (class "xf-root") it was placed in. Pointer and ink capture for drawing belong here too.
+// (class "xf-root") it was placed in. Pointers that draw are drawing/ink.js's.
 
 const TEXT = "input:not([type=checkbox]):not([type=radio]):not([type=button]), textarea, select, [contenteditable=true]";
 const CONTROL = `${TEXT}, input, button, summary, [role=slider], [role=tab]`;
+const ENDINGS = ["Enter", "Escape", "Backspace"]; // of a shape that is being drawn
 const SWALLOWED = ["mousemove", "mousedown", "mouseup", "mouseout", "wheel", "touchstart", "touchmove", "touchend"];
 
 const printable = (event) => event.key.length === 1;
@@ -30,6 +31,7 @@ function attach(model, root, cleanup) {
       if (event.target.tagName === "CANVAS") event.stopPropagation(); // ipycanvas would keep the focus
       return;
     }
+    if (ENDINGS.includes(event.key) && root.querySelector(".xf-open-shape")) return;
     // Ctrl, Alt and Meta shortcuts and Shift+Enter stay the notebook's; all other keys stay here
     const ours = !modified(event) && !(event.key === "Enter" && event.shiftKey);
     root.toggleAttribute("data-lm-suppress-shortcuts", ours);
