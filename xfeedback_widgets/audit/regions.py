@@ -1,0 +1,206 @@
+"""Where the object of each image is: from boxes, masks, or a detector, at the size the model is fed.
+
+Reading boxes and pushing them through a transform is in :mod:`xfeedback_widgets.data.boxes`; here they are
+matched with the classes of an image set. Which of the sources an audit used is part of its report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from xfeedback_widgets.audit.rows import Region
+from xfeedback_widgets.data import Annotation, Box, Boxes, boxes, read_boxes
+from xfeedback_widgets.data.pictures import to_mask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from xfeedback_widgets.data import ImageSet
+
+BoxSource = Boxes | str | Path | Callable[["NDArray[np.uint8]"], Any]
+MaskSource = Callable[[int], Any] | Mapping[str, Any] | Sequence[Any] | Tensor
+
+
+class Regions:
+    """The region of every image of a set.
+
+    Parameters
+    ----------
+    data
+        The images.
+    boxes
+        `Boxes`, a path that :func:`~xfeedback_widgets.data.read_boxes` reads, or a detector: a callable
+        that is given the picture (uint8 ``[H, W, 3]``, in the model's field of view) and returns
+        :class:`~xfeedback_widgets.data.Box` objects or an array ``[n, 4]`` of xmin, ymin, xmax, ymax.
+    masks
+        Callable of the position, sequence, tensor ``[N, H, W]``, or mapping of ids, giving a mask in the
+        model's field of view or None. With neither, the set's own masks are taken.
+
+    Attributes
+    ----------
+    source : str
+        Where regions come from, in words.
+    digest : str
+        Names the content of boxes; empty where it is not known beforehand.
+
+    Raises
+    ------
+    ValueError
+        Both were given, or neither and the set has no masks; no class name of the boxes is one of the
+        set; a wrong number of masks.
+    """
+
+    def __init__(
+        self, data: ImageSet, *, boxes: BoxSource | None = None, masks: MaskSource | None = None
+    ) -> None:
+        if boxes is not None and masks is not None:
+            raise ValueError("boxes and masks were both given; pass one of them")
+        self._data = data
+        self.digest = ""
+        if isinstance(boxes, (str, Path)):
+            boxes = read_boxes(boxes)
+        if isinstance(boxes, Boxes):
+            self._at: Callable[[int, int, tuple[int, int]], Region] = self._boxed
+            self._boxes, self.source = boxes, boxes.source
+            self.digest = _digest(boxes)
+            _check_names(boxes, data)
+        elif boxes is not None:
+            self._at, self._detector = self._detected, boxes
+            self.source = f"detector {getattr(boxes, '__qualname__', type(boxes).__qualname__)}"
+        else:
+            self._at = self._masked
+            self._mask, self.source = _masks(data, masks)
+        self._labels = {name: label for label, name in enumerate(data.class_names)}
+
+    def at(self, index: int, label: int, size: tuple[int, int]) -> Region:
+        """Return the region of an image.
+
+        Parameters
+        ----------
+        index, label
+            Position in the set, and class.
+        size
+            (height, width) of the tensor fed to the model.
+
+        Raises
+        ------
+        ValueError
+            Boxes drawn on a picture of another size, or of unknown size; a detector's result that is no
+            box. The image is named.
+        """
+        return self._at(index, label, size)
+
+    def _boxed(self, index: int, label: int, size: tuple[int, int]) -> Region:
+        image_id = self._data.ids[index]
+        annotation = self._boxes.find(image_id)
+        if annotation is None:
+            return Region(None)
+        source = self._data.source_size(index)
+        if source is None and annotation.size is None:
+            raise ValueError(
+                f"image {image_id!r}: neither the boxes nor the image set tell the size of the picture "
+                "the boxes were drawn on; pass size=(height, width) to the reader of boxes"
+            )
+        if None not in (source, annotation.size) and source != annotation.size:
+            raise ValueError(
+                f"image {image_id!r} has {source[0]}×{source[1]} pixels (height×width), but "  # type: ignore[index]
+                f"{self._boxes.source} says {annotation.size[0]}×{annotation.size[1]}: the boxes "  # type: ignore[index]
+                "were drawn on another version of the picture"
+            )
+        drawn_on = source or annotation.size
+        assert drawn_on is not None  # noqa: S101 - refused above
+        return self._region(annotation.boxes, label, drawn_on, self._data.preprocessing, size)
+
+    def _detected(self, index: int, label: int, size: tuple[int, int]) -> Region:
+        from torchvision.transforms import Resize
+
+        picture = self._data.picture(index)
+        found = self._detector(picture)
+        extent = (picture.shape[0], picture.shape[1])
+        image_id = self._data.ids[index]
+        try:
+            listed = tuple(each if isinstance(each, Box) else _box(each) for each in found)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"image {image_id!r}: the detector returned {type(found).__name__}; expected "
+                f"Box objects, or an array [n, 4] of xmin, ymin, xmax, ymax ({error})"
+            ) from error
+        checked = Boxes({image_id: Annotation(listed, extent)}, source=self.source)[image_id]
+        return self._region(checked.boxes, label, extent, [Resize(list(size))], size)
+
+    def _masked(self, index: int, _label: int, size: tuple[int, int]) -> Region:
+        mask = self._mask(index)
+        if mask is None:
+            return Region(None)
+        flags = to_mask(mask)
+        if flags.shape != size:
+            resized = torch.nn.functional.interpolate(
+                flags[None, None].float(), size, mode="nearest-exact"
+            )
+            flags = resized[0, 0] > 0
+        return Region(flags if flags.any() else None)
+
+    def _region(
+        self,
+        found: Sequence[Box],
+        label: int,
+        source: tuple[int, int],
+        steps: Sequence[Callable[[Any], Any]],
+        size: tuple[int, int],
+    ) -> Region:
+        name = self._data.class_names[label]
+        own = [box for box in found if box.name is None or box.name == name]
+        others = [box for box in found if box.name is not None and box.name != name]
+        inside = boxes.push(own, source, steps, size)
+        beside = boxes.push(others, source, steps, size) & ~inside
+        rivals = {self._labels.get(box.name or "", -1) for box in others} - {-1}
+        return Region(inside if inside.any() else None, beside, frozenset(rivals))
+
+
+def _box(edges: Any) -> Box:
+    left, top, right, bottom = (float(edge) for edge in edges)
+    return Box(left, top, right, bottom)
+
+
+def _masks(data: ImageSet, masks: MaskSource | None) -> tuple[Callable[[int], Any], str]:
+    if masks is None:
+        if not data.has_masks:
+            raise ValueError(
+                "nothing says where the objects are: pass boxes= (xf.data.read_boxes, or a detector) or "
+                "masks=, or an ImageSet with masks"
+            )
+        return data.mask, "masks of the image set"
+    if callable(masks):
+        return masks, "masks"
+    if isinstance(masks, Mapping):
+        by_id = masks
+        return lambda index: by_id.get(data.ids[index]), "masks"
+    if len(masks) != len(data):
+        raise ValueError(
+            f"masks has {len(masks)} entries for {len(data)} images; give one per image"
+        )
+    return masks.__getitem__, "masks"
+
+
+def _check_names(found: Boxes, data: ImageSet) -> None:
+    named = found.class_names
+    if named and not named & set(data.class_names):
+        raise ValueError(
+            f"no class named in {found.source} ({', '.join(sorted(named)[:3])} …) is a class of the images "
+            f"({', '.join(data.class_names[:3])} …): pass names={{name in the boxes: class name}} to the "
+            "reader of boxes"
+        )
+
+
+def _digest(found: Boxes) -> str:
+    digest = hashlib.sha256()
+    for key, annotation in found.items():
+        digest.update(repr((key, annotation)).encode())
+    return digest.hexdigest()[:16]
