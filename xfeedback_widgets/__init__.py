@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets import (
+    audit,
     bayesian,
     corrections,
     data,
@@ -38,6 +39,7 @@ __all__ = [
     "Stroke",
     "UnitVerdict",
     "Verdict",
+    "audit",
     "bayesian",
     "corrections",
     "data",
