@@ -1,11 +1,12 @@
 """What people said: records, the durable journal, merged votes, and exchange formats.
 
-:mod:`.records` and :mod:`.strokes` define the records, :mod:`.packing` keeps their arrays small,
-:mod:`.journal` keeps them on disk, :mod:`.votes` merges them,
+:mod:`.records`, :mod:`.strokes` and :mod:`.byproducts` define the records, :mod:`.packing` keeps their
+arrays small, :mod:`.journal` keeps them on disk, :mod:`.votes` merges them,
 :mod:`.exchange` writes and reads the formats other tools use, :mod:`.salvage` reads damaged files.
 Nothing here knows of models, tensors or widgets.
 """
 
+from .byproducts import Action, Category, Click, CocoAB, Hover, ImageNetAB, Point, hashed_id
 from .exchange import (
     ExchangeError,
     export_crayon,
@@ -16,21 +17,45 @@ from .exchange import (
     import_records,
 )
 from .journal import Event, Journal, JournalError
-from .records import ANSWERS, Answer, Record, RegionMask, UnitVerdict, Verdict, from_dict
+from .records import (
+    ANSWERS,
+    Answer,
+    Byproduct,
+    Record,
+    RegionMask,
+    UnitVerdict,
+    Verdict,
+    from_dict,
+)
 from .strokes import TOOLS, Stroke, Tool
-from .votes import Agreement, ContentMismatchError, Feedback, check_content, majority
+from .votes import (
+    Agreement,
+    ContentMismatchError,
+    Feedback,
+    check_content,
+    majority,
+    points_of,
+)
 
 __all__ = [
     "ANSWERS",
     "TOOLS",
+    "Action",
     "Agreement",
     "Answer",
+    "Byproduct",
+    "Category",
+    "Click",
+    "CocoAB",
     "ContentMismatchError",
     "Event",
     "ExchangeError",
     "Feedback",
+    "Hover",
+    "ImageNetAB",
     "Journal",
     "JournalError",
+    "Point",
     "Record",
     "RegionMask",
     "Stroke",
@@ -42,8 +67,10 @@ __all__ = [
     "export_crayon_units",
     "export_records",
     "from_dict",
+    "hashed_id",
     "import_crayon",
     "import_crayon_units",
     "import_records",
     "majority",
+    "points_of",
 ]

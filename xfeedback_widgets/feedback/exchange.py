@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("kind", "image_id", "unit", "answer", "target", "method", "version", "annotator", "time"),
     *("duration", "content_hash", "predicted", "necessary", "unnecessary", "quality"),
-    *("map", "mask", "strokes"),
+    *("map", "mask", "strokes", "trace"),
 )
-"""Columns of the tables; arrays and strokes are one cell of JSON, as in :meth:`Verdict.to_dict`."""
+"""Columns of the tables; arrays, strokes and traces are a cell of JSON, as in :meth:`Verdict.to_dict`."""
 
 MAX_LINE = 64 * 2**20
 """Longest line of JSON Lines, and cell of CSV, that is read, in bytes."""
@@ -40,7 +40,7 @@ MAX_LINE = 64 * 2**20
 _WHOLE = ("unit", "target", "version", "predicted", "quality")
 _SECONDS = ("time", "duration")
 _FLAGS = ("necessary", "unnecessary")
-_ARRAYS = ("map", "mask", "strokes")
+_ARRAYS = ("map", "mask", "strokes", "trace")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠'")
 _WORDS = {"accept": "yes", "unsure": "maybe", "reject": "no"}
 _ANSWERS = {word: answer for answer, word in _WORDS.items()}

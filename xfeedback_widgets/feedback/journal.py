@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .records import KINDS, Record, from_dict
+from .records import KINDS, Byproduct, Record, from_dict
 from .salvage import PAGE, Row, carve, gaps, wal_damage
 from .votes import Feedback
 
@@ -61,6 +61,7 @@ _NETWORK = {
 }
 _DAMAGE_WORDS = ("malformed", "not a database", "unsupported file format", "corrupt")
 
+_NAMES = [kind.__name__ for kind in KINDS.values()]
 _T = TypeVar("_T")
 
 
@@ -85,13 +86,14 @@ class Event:
     seq
         Sequence number, from 1.
     kind
-        "verdict", "region_mask", "unit_verdict", "retract" (undo), "restore" (redo) or "salvage".
+        "verdict", "region_mask", "unit_verdict", "byproduct", "retract" (undo), "restore" (redo) or
+        "salvage".
     annotator
         Who; None when unknown.
     time
         When it was appended, in Unix seconds.
     record
-        The feedback record, for the first three kinds.
+        The feedback record, for the kinds that are one.
     refers_to
         The event taken back or restored.
     """
@@ -167,7 +169,8 @@ class Journal:
         Parameters
         ----------
         record
-            What was said. It also ends the annotator's chance to redo what was undone before.
+            What was said. It also ends the annotator's chance to redo what was undone before, unless
+            it is a byproduct.
 
         Returns
         -------
@@ -180,14 +183,14 @@ class Journal:
             When it could not be saved (disk full, file gone, …). It is then not in the journal.
         """
         if not isinstance(record, tuple(KINDS.values())):
-            raise TypeError(f"cannot record {record!r}; use Verdict, RegionMask or UnitVerdict")
+            raise TypeError(f"cannot record {record!r}; use {', '.join(_NAMES)}")
         payload = record.to_dict()
         row = self._write(lambda: (payload["kind"], record.annotator, payload))
         assert row is not None  # noqa: S101  # only undo and redo can find nothing to write
         return row.seq
 
     def undo(self, annotator: str | None = None) -> Record | None:
-        """Take back the annotator's most recent record that is in force.
+        """Take back the annotator's most recent answer that is in force; byproducts stay.
 
         Parameters
         ----------
@@ -320,8 +323,9 @@ class Journal:
         if record is not None:
             self._records[row.seq] = record
             self._in_force.add(row.seq)
-            done.append(row.seq)
-            undone.clear()
+            if not isinstance(record, Byproduct):  # what happened cannot be taken back
+                done.append(row.seq)
+                undone.clear()
         elif row.kind in ("retract", "restore"):
             # after a rescue the event meant may be lost, or already in the wanted state
             seq = json.loads(row.payload)["seq"]

@@ -1,4 +1,4 @@
-"""What a person said: the three kinds of feedback record, frozen, validated, equal by value.
+"""What a person said or did: the kinds of feedback record, frozen, validated, equal by value.
 
 A record says what was judged (an image, or a unit of the network), what the answer was, and enough
 about the circumstances (weights version, saliency method, content hash, annotator, time) to use it
@@ -18,6 +18,7 @@ from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, get_ar
 import numpy as np
 import numpy.typing as npt
 
+from .byproducts import TASKS, Trace
 from .packing import ByValue, Packed, PackedField, packed
 from .strokes import Stroke
 
@@ -139,7 +140,7 @@ def _mask(value: Any) -> npt.NDArray[np.int8]:
 
 
 class _Record(ByValue):
-    """Equality by value and the JSON form, shared by the three kinds."""
+    """Equality by value and the JSON form, shared by all kinds."""
 
     _KIND: str
 
@@ -316,14 +317,70 @@ class UnitVerdict(_Record):
         _provenance(self)
 
 
-Record: TypeAlias = Verdict | RegionMask | UnitVerdict
+@dataclass(frozen=True, eq=False)
+class Byproduct(_Record):
+    """What one person did with one picture while labelling it: clicks, the pointer's path, times.
 
-KINDS: dict[str, type[Verdict | RegionMask | UnitVerdict]] = {
+    The latest of an annotator about an image and a class is the one that counts. It is what happened,
+    not what was answered: undo passes over it.
+
+    Parameters
+    ----------
+    image_id
+        The stable id the ImageSet gives.
+    trace
+        What was captured: an :class:`~.byproducts.ImageNetAB` or a :class:`~.byproducts.CocoAB`.
+    target
+        Class index the page asked for; None where it asked for all classes.
+    version, content_hash, annotator, time, duration
+        As for :class:`Verdict`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a value that cannot be right, naming the value and the remedy.
+    """
+
+    image_id: str
+    trace: Trace
+    _: KW_ONLY
+    target: int | None = None
+    version: int | None = None
+    content_hash: str | None = None
+    annotator: str | None = None
+    time: float | None = None
+    duration: float | None = None
+
+    _KIND = "byproduct"
+
+    def __post_init__(self) -> None:
+        _text("image_id", self.image_id, optional=False)
+        if not isinstance(self.trace, tuple(TASKS.values())):
+            raise TypeError(f"trace must be an ImageNetAB or a CocoAB, got {self.trace!r}")
+        _provenance(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the record as JSON-safe values; ``trace`` with its ``task`` and a compressed path."""
+        task = next(name for name, kind in TASKS.items() if isinstance(self.trace, kind))
+        return super().to_dict() | {"trace": {"task": task} | self.trace.packed_dict()}
+
+
+Record: TypeAlias = Verdict | RegionMask | UnitVerdict | Byproduct
+
+KINDS: dict[str, type[Verdict | RegionMask | UnitVerdict | Byproduct]] = {
     "verdict": Verdict,
     "region_mask": RegionMask,
     "unit_verdict": UnitVerdict,
+    "byproduct": Byproduct,
 }
 """Record classes by the ``kind`` they carry in files."""
+
+_NEEDED: dict[type, set[str]] = {
+    Verdict: {"image_id", "answer"},
+    RegionMask: {"image_id", "mask"},
+    UnitVerdict: {"unit", "answer"},
+    Byproduct: {"image_id", "trace"},
+}
 
 
 def _provenance(record: _Record) -> None:
@@ -349,7 +406,7 @@ def from_dict(data: object, *, origin: str | None = None) -> Record:
 
     Returns
     -------
-    Verdict, RegionMask or UnitVerdict
+    Verdict, RegionMask, UnitVerdict or Byproduct
 
     Raises
     ------
@@ -371,16 +428,31 @@ def from_dict(data: object, *, origin: str | None = None) -> Record:
     known = {field.name for field in fields(cls)}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"{kind} has no field {unknown[0]!r}; its fields are {sorted(known)}")
-    needed = {"image_id", "mask"} if cls is RegionMask else {"image_id", "answer"}
-    needed = {"unit", "answer"} if cls is UnitVerdict else needed
-    if missing := sorted(needed - set(values)):
+    if missing := sorted(_NEEDED[cls] - set(values)):
         raise ValueError(f"{kind} lacks the field {missing[0]!r}")
     for name, value in values.items():
         declared = vars(cls).get(name)
         if isinstance(declared, PackedField) and value is not None:
             values[name] = declared.read(value, origin)
     if "strokes" in values:
-        if not isinstance(values["strokes"], list):
-            raise TypeError(f"strokes must be a list, got {type(values['strokes']).__name__}")
-        values["strokes"] = [Stroke.from_dict(data, origin=origin) for data in values["strokes"]]
+        values["strokes"] = _read_strokes(values["strokes"], origin)
+    if "trace" in values:
+        values["trace"] = _read_trace(values["trace"], origin)
     return cls(**values)
+
+
+def _read_strokes(data: object, origin: str | None) -> list[Stroke]:
+    if not isinstance(data, list):
+        raise TypeError(f"strokes must be a list, got {type(data).__name__}")
+    return [Stroke.from_dict(each, origin=origin) for each in data]
+
+
+def _read_trace(data: object, origin: str | None) -> Trace:
+    if not isinstance(data, dict):
+        raise TypeError(f"trace must be an object, got {type(data).__name__}")
+    kind = TASKS.get(str(data.get("task")))
+    if kind is None:
+        raise ValueError(f"unknown task {data.get('task')!r}; use one of {', '.join(TASKS)}")
+    rest = {name: value for name, value in data.items() if name != "task"}
+    found: Trace = kind.from_dict(rest, origin=origin)
+    return found

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from math import dist
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from .records import ANSWERS, Answer, Record, RegionMask, UnitVerdict, Verdict
+from .byproducts import CocoAB, Point
+from .records import ANSWERS, Answer, Byproduct, Record, RegionMask, UnitVerdict, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -164,6 +166,40 @@ class Feedback:
         return MappingProxyType(masks)
 
     @cached_property
+    def byproducts(self) -> Mapping[str, tuple[Byproduct, ...]]:
+        """For each image the latest byproduct of each annotator for each class asked, oldest first."""
+        latest: dict[str, dict[object, Byproduct]] = {}
+        for record in self._records:
+            if isinstance(record, Byproduct):
+                of_image = latest.setdefault(record.image_id, {})
+                key = (record.annotator, record.target, type(record.trace))
+                of_image.pop(key, None)  # so that order is by latest
+                of_image[key] = record
+        return MappingProxyType({image: tuple(found.values()) for image, found in latest.items()})
+
+    @cached_property
+    def points(self) -> Mapping[str, Mapping[int | str | None, Point]]:
+        """For each image where people pointed, by class: final clicks and final placements, merged.
+
+        A class is the index a browsing page asked for (None where it did not say) or the name on a
+        tagging page's icon. Of several people's points the one nearest to all others counts, which
+        somebody did point at, while their mean may lie between two objects.
+        """
+        found: dict[str, dict[int | str | None, list[Point]]] = {}
+        for image_id, byproducts in self.byproducts.items():
+            for byproduct in byproducts:
+                for key, point in points_of(byproduct).items():
+                    found.setdefault(image_id, {}).setdefault(key, []).append(point)
+        return MappingProxyType(
+            {
+                image_id: MappingProxyType(
+                    {key: _central(given) for key, given in by_class.items()}
+                )
+                for image_id, by_class in found.items()
+            }
+        )
+
+    @cached_property
     def unit_votes(self) -> Mapping[int, tuple[UnitVerdict, ...]]:
         """For each unit the latest verdict of each annotator, oldest first."""
         given = ((r.unit, r) for r in self._records if isinstance(r, UnitVerdict))
@@ -193,8 +229,8 @@ class Feedback:
         return counts
 
     def __len__(self) -> int:
-        """Give the number of images with a verdict or a mask."""
-        return len(self.votes.keys() | self.masks.keys())
+        """Give the number of images with a verdict, a mask or a byproduct."""
+        return len(self.votes.keys() | self.masks.keys() | self.byproducts.keys())
 
     def __bool__(self) -> bool:
         """Whether anything at all was said (units count, unlike in ``len``)."""
@@ -208,11 +244,41 @@ class Feedback:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{number} {answer}" for answer, number in self.counts().items())
-        return f"Feedback({counts}, {len(self.masks)} masks, {len(self.units)} units)"
+        more = f", points on {len(self.points)} images" if self.points else ""
+        return f"Feedback({counts}, {len(self.masks)} masks, {len(self.units)} units{more})"
 
     def __reduce__(self) -> tuple[type[Feedback], tuple[tuple[Record, ...]]]:
         # the cached views cannot be pickled and are cheap to make again
         return type(self), (self._records,)
+
+
+def points_of(byproduct: Byproduct) -> Mapping[int | str | None, Point]:
+    """Give where one person pointed at each class in the end.
+
+    Parameters
+    ----------
+    byproduct
+        Of a browsing or a tagging page.
+
+    Returns
+    -------
+    Mapping
+        The final click by the class index asked for, or final placements by the name on the icon. Points
+        off the picture are left out.
+    """
+    trace = byproduct.trace
+    given: list[tuple[int | str | None, Point]] = []
+    if isinstance(trace, CocoAB):
+        given += trace.final_placement.items()
+    elif trace.final_click is not None:
+        given.append((byproduct.target, trace.final_click))
+    return {key: point for key, point in given if all(0 <= at <= 1 for at in point)}
+
+
+def _central(points: list[Point]) -> Point:
+    """Give the point with the least distance to all others; of equals the latest."""
+    distances = [sum(dist(one, other) for other in points) for one in points]
+    return points[len(points) - 1 - distances[::-1].index(min(distances))]
 
 
 def _latest_per_annotator(given: Iterable[tuple[_K, _V]]) -> dict[_K, tuple[_V, ...]]:
