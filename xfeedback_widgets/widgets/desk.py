@@ -43,6 +43,8 @@ class Desk(Walk):
         ``"one"``, ``"grid"`` or ``"compare"``.
     shown : Explained or None
         What the pump painted last as one image.
+    scored : int or None
+        Version whose predictions are known.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Desk(Walk):
         self._offered = classes
         self._order, self._class, self._seed = order, -1, seed
         self._probabilities: NDArray[np.floating] | None = None
+        self.scored: int | None = None
         self.reread_answers()
         self.begin(self._arranged())
 
@@ -109,10 +112,10 @@ class Desk(Walk):
             self._order, self._class = order, only
             self.begin(self._arranged(), page_size)
 
-    def set_scores(self, probabilities: NDArray[np.floating]) -> None:
-        """Order by these predictions [N, C] what is still to come."""
+    def set_scores(self, probabilities: NDArray[np.floating], version: int) -> None:
+        """Order by these predictions [N, C] of a version what is still to come."""
         with self.lock:
-            self._probabilities = probabilities
+            self._probabilities, self.scored = probabilities, version
             self.rearrange(self._arranged())
 
     def _arranged(self) -> list[int]:

@@ -187,8 +187,8 @@ class ImageWidget(SessionWidget):
             self._scorer.post("scores", self._fetch_scores)
 
     def _fetch_scores(self) -> None:
-        probabilities, _ = self.session.predictions(stop=lambda: self._closed)
-        self._desk.set_scores(probabilities.numpy())
+        probabilities, version = self.session.predictions(stop=lambda: self._closed)
+        self._desk.set_scores(probabilities.numpy(), version)
         self._refresh()
 
     def _on_session(self, event: str, _: Any) -> None:
@@ -232,11 +232,20 @@ class ImageWidget(SessionWidget):
         explainer.request("static", ids, view, there.set, priority=fetching.GRID)
         there.wait(_STATIC_WAIT)
         return static.page(
-            f"{len(desk.answered)} of {len(data)} images answered",
+            self._title(),
             ids,
             pictures={i: p for i in ids if (p := explainer.picture_ready(i)) is not None},
             items={i: item for i in ids if (item := explainer.ready(i, view)) is not None},
             answers={i: a for i in ids if (a := desk.own_answer(votes.get(i, ()))) is not None},
             class_names=tuple(data.class_names),
             look=self._controls.look(contour=False),
+            **self._static_options(ids),
         )
+
+    def _title(self) -> str:
+        """Return the first line of that picture."""
+        return f"{len(self._desk.answered)} of {len(self.session.data)} images answered"
+
+    def _static_options(self, image_ids: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
+        """Return further arguments of :func:`.static.page`."""
+        return {}

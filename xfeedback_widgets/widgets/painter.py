@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xfeedback_widgets.widgets.explainer import Explained, Explainer
     from xfeedback_widgets.widgets.layout import Look
 
-_PADDING = 30  # of the root container, both sides
+PADDING = 30  # of the root container, both sides
 # What only the pump writes; what a person edits is never sent back to the page.
 _PAINTED = (ipywidgets.HTML, ipywidgets.IntProgress, ipywidgets.Button, ipycanvas.Canvas)
 
@@ -144,7 +144,7 @@ class ImagePainter(BasePainter):
         mode, controls = self._desk.mode, self._controls
         for name, box in controls.views.items():
             button, on = controls.buttons[name], name == mode
-            box.layout.display = "flex" if on else "none"
+            box.layout.display = "flex" if box is controls.views[mode] else "none"
             (button.add_class if on else button.remove_class)("xf-on")
         text = "Heat map" if self.contour else "Contour"
         controls.buttons["contour"].description = controls.caption("contour", text)
@@ -182,7 +182,7 @@ class ImagePainter(BasePainter):
 
     @property
     def _box(self) -> int:
-        return max(160, min(SIZE, self.width - _PADDING))
+        return max(160, min(SIZE, self.width - PADDING))
 
 
 class Painter(ImagePainter):
@@ -271,7 +271,7 @@ class Painter(ImagePainter):
             answers=answers,
             selected=selected,
             look=look,
-            width=self.width - _PADDING,
+            width=self.width - PADDING,
             ratio=self.ratio,
         )
         text = "There are no images of this class."

@@ -19,10 +19,13 @@ from xfeedback_widgets.widgets.text import percent, shorten
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from xfeedback_widgets.widgets.explainer import Explained, Picture
 
 COUNT = 6
 _TILE, _GAP, _LINE = 176, 14, 18
+_RELEVANT, _IRRELEVANT = (47, 127, 184), (209, 121, 11)
 
 
 def page(
@@ -34,6 +37,8 @@ def page(
     answers: Mapping[str, str],
     class_names: Sequence[str],
     look: layout.Look,
+    words: Mapping[str, str] = ANSWERED,
+    masks: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> bytes:
     """Draw some images with map, classes and answer.
 
@@ -65,16 +70,19 @@ def page(
         x = _GAP + column * (_TILE + _GAP)
         y = 2 * _GAP + _LINE + row * (_TILE + 3 * _LINE + _GAP)
         item = items.get(image_id)
-        tile = _tile(pictures[image_id], item, look)
+        tile = _tile(pictures[image_id], item, look, (masks or {}).get(image_id))
         sheet.paste(tile, (x + (_TILE - tile.width) // 2, y + (_TILE - tile.height) // 2))
-        for number, text in enumerate(_lines(image_id, item, answers.get(image_id), class_names)):
+        said = words.get(answers.get(image_id, ""), "not answered")
+        for number, text in enumerate(_lines(image_id, item, said, class_names)):
             draw.text((x, y + _TILE + 2 + number * _LINE), text, fill="#1f2328", font=face)
     stream = io.BytesIO()
     sheet.save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
-def _tile(picture: Picture, item: Explained | None, look: layout.Look) -> Image.Image:
+def _tile(
+    picture: Picture, item: Explained | None, look: layout.Look, mask: NDArray[np.int8] | None
+) -> Image.Image:
     size = layout.fit(*picture.size, _TILE, _TILE)
     enlarged = size[0] >= layout.PIXELATE_FROM * picture.size[0]
     how = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
@@ -83,17 +91,36 @@ def _tile(picture: Picture, item: Explained | None, look: layout.Look) -> Image.
         overlay = colors.colorize(colors.resize(item.saliency, size[1], size[0]), look.colormap)
         overlay[..., 3] = np.round(overlay[..., 3] * look.opacity).astype(np.uint8)
         tile.alpha_composite(Image.fromarray(overlay))
+    if mask is not None:
+        tile.alpha_composite(_ink(mask, size))
     return tile.convert("RGB")
 
 
+def _ink(mask: NDArray[np.int8], size: tuple[int, int]) -> Image.Image:
+    """Return a mask as dots and hatching, each with its edge, transparent elsewhere."""
+    enlarged = (
+        np.asarray(Image.fromarray(mask.astype(np.uint8) + 1).resize(size, 0)).astype(int) - 1
+    )
+    y, x = np.indices(enlarged.shape)
+    ink = np.zeros((*enlarged.shape, 4), np.uint8)
+    dots, hatching = (x % 6 < 2) & (y % 6 < 2), (x + y) % 7 < 2
+    for value, pattern, color in ((1, dots, _RELEVANT), (-1, hatching, _IRRELEVANT)):
+        here = np.pad(enlarged == value, 1)
+        inside = here[2:, 1:-1] & here[:-2, 1:-1] & here[1:-1, 2:] & here[1:-1, :-2]
+        here = here[1:-1, 1:-1]
+        ink[here & (pattern | ~inside)] = (*color, 255)
+        ink[here & inside & ~pattern] = (*color, 70)
+    return Image.fromarray(ink)
+
+
 def _lines(
-    image_id: str, item: Explained | None, answer: str | None, class_names: Sequence[str]
+    image_id: str, item: Explained | None, said: str, class_names: Sequence[str]
 ) -> list[str]:
     lines = [shorten(image_id, 26)]
     if item is not None:
         true, predicted = (shorten(class_names[i], 10) for i in (item.label, item.predicted))
         lines.append(f"{true}, seen as {predicted} {percent(item.confidence)}")
-    lines.append(ANSWERED.get(answer or "", "not answered"))
+    lines.append(said)
     return lines
 
 
