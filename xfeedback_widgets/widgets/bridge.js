@@ -8,7 +8,9 @@ const ENDINGS = ["Enter", "Escape", "Backspace"]; // of a shape that is being dr
 const SWALLOWED = ["mousemove", "mousedown", "mouseup", "mouseout", "wheel", "touchstart", "touchmove", "touchend"];
 
 const printable = (event) => event.key.length === 1;
-const modified = (event) => event.ctrlKey || event.metaKey || event.altKey;
+// AltGr writes characters, "[" for example; Windows reports it as Ctrl and Alt
+const modified = (event) =>
+  event.metaKey || ((event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph"));
 const nameOf = (event) => {
   const letter = event.key.toLowerCase() !== event.key.toUpperCase() && printable(event);
   const key = event.key === " " ? "space" : event.key.toLowerCase();
@@ -37,7 +39,8 @@ function attach(model, root, cleanup) {
     root.toggleAttribute("data-lm-suppress-shortcuts", ours);
     if (!ours) return;
     const typing = event.target.closest(TEXT);
-    const native = typing || (event.target.closest(CONTROL) && !(printable(event) && event.key !== " "));
+    const unused = (printable(event) && event.key !== " ") || (event.key.startsWith("Arrow") && event.target.tagName === "BUTTON");
+    const native = typing || (event.target.closest(CONTROL) && !unused);
     if (native) return;
     const name = nameOf(event);
     if (name === model.get("peek_key")) {

@@ -62,6 +62,7 @@ _SYMBOLS = {
     "pagedown": "PgDn",
     "pageup": "PgUp",
     "escape": "Esc",
+    "delete": "Del",
     "arrowleft": "←",
     "arrowright": "→",
     "arrowup": "↑",

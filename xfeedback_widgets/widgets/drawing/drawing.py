@@ -68,6 +68,7 @@ class Drawing:
             raise ValueError(f"a drawing needs a picture with pixels, got {width} x {height}")
         self._strokes: tuple[Stroke, ...] = ()
         self._mask = np.zeros((height, width), np.int8)
+        self._before: tuple[npt.NDArray[np.int8], tuple[Stroke, ...]] = (self._mask, ())
         for stroke in strokes:
             self.add(stroke)
 
@@ -108,10 +109,15 @@ class Drawing:
         raster.apply(self._mask, stroke)
         if np.array_equal(before, self._mask):
             return False
+        self._before = (before, self._strokes)
         # nothing from before shows through these two, and records should not grow without end
         earlier = () if stroke.tool in {"clear", "copy"} else self._strokes
         self._strokes = (*earlier, stroke)
         return True
+
+    def take_back(self) -> None:
+        """Forget the last stroke that was added, if it could not be written down; only the last."""
+        self._mask, self._strokes = self._before
 
     def record(self, image_id: str, **provenance: Any) -> RegionMask:
         """Return the drawing as a record.

@@ -38,7 +38,7 @@ function hatching(context, side, ratio) {
 const blank = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 
 function pattern(value, ratio, opaque) {
-  const side = Math.max(4, Math.round(9 * ratio));
+  const side = Math.round((value > 0 ? 10 : 13) * ratio);
   const tile = blank(side, side);
   const context = tile.getContext("2d");
   const { tint, solid, draw } = LOOKS[value];
@@ -115,7 +115,7 @@ function attach(model, pad, cleanup) {
   const live = pad.appendChild(document.createElement("canvas"));
   const ring = pad.appendChild(document.createElement("div"));
   painted.className = "xf-overlay";
-  live.className = "xf-overlay xf-live";
+  live.className = "xf-overlay xf-wet";
   ring.className = "xf-ring";
   const ink = { painted: painted.getContext("2d"), live: live.getContext("2d") };
   const page = Math.random().toString(36).slice(2, 10);

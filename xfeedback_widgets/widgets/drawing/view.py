@@ -7,6 +7,7 @@ under a lock and are handed to the host; what is seen is written by the UI pump 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from xfeedback_widgets.widgets.stage import Stage
 from xfeedback_widgets.widgets.text import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -84,7 +85,8 @@ class DrawingView(ipywidgets.VBox):
         on_error: Callable[[Exception], None],
         lock: threading.RLock | None = None,
     ) -> None:
-        self._post, self._on_stroke, self._say = post, on_stroke, say
+        self._post, self._on_stroke = post, on_stroke
+        self._say, self._on_error = say, on_error
         self._lock: Any = lock or threading.RLock()
         self._toolbox = Toolbox()
         self._drawing = Drawing(1, 1)
@@ -94,11 +96,15 @@ class DrawingView(ipywidgets.VBox):
         self._enabled = True
         self._previewing = False
         self._sources: list[tuple[str, npt.NDArray[np.integer]]] = []
-        self._zoom = 1.0
-        self._shown: Callable[[], None] | None = None
+        self._zoom = self._shown_zoom = 1.0
+        self._show_again: Callable[[], None] | None = None
+        self._looks: list[float | None] = []
         self.stage = Stage(SIZE, SIZE, on_ready)
         self.ink = Ink(
-            on_stroke=self._on_ink, on_size=self._resize, on_zoom=self._on_zoom, on_error=on_error
+            on_stroke=self._on_ink,
+            on_size=self._resize,
+            on_zoom=self._on_zoom,
+            on_error=self._on_bad_message,
         )
         self.stage.children = (*self.stage.children, self.ink)
         self.words = ipywidgets.HTML()
@@ -126,6 +132,15 @@ class DrawingView(ipywidgets.VBox):
             "whole": part(self._look, None),
         }
 
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change what is shown, under the lock; it is painted soon, also when the change failed."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                self._post(self.paint)
+
     # ------------------------------------------------------------------ for the host
 
     @property
@@ -148,7 +163,7 @@ class DrawingView(ipywidgets.VBox):
         heat : ndarray of float, shape [h, w], optional
             The normalised map in [0, 1] that is shown, to fill from and to measure with.
         """
-        with self._lock:
+        with self._changing():
             if key != self._key:
                 self._key = key
                 self._sheet += 1
@@ -158,19 +173,16 @@ class DrawingView(ipywidgets.VBox):
             self._drawing = drawing
             self._heat = heat if heat is not None and heat.any() else None
             self._previewing = False
-        self._post(self.paint)
 
     def offer(self, masks: Masks) -> None:
         """Name the masks that can be copied here, of any size, the most useful first; any thread."""
-        with self._lock:
+        with self._changing():
             self._sources = list(masks)
-        self._post(self.paint)
 
     def enable(self, on: bool) -> None:
         """Let people draw or not; the mask is shown either way. Any thread."""
-        with self._lock:
+        with self._changing():
             self._enabled = on
-        self._post(self.paint)
 
     def draw(self, stroke: Stroke) -> bool:
         """Draw a stroke as if a person had; any thread.
@@ -180,22 +192,25 @@ class DrawingView(ipywidgets.VBox):
         bool
             False when it changed nothing, which is then not written down either.
         """
-        with self._lock:
+        with self._changing():
             self._previewing = False
-            changed = self._drawing.add(stroke)
-            if changed:
+            if not self._drawing.add(stroke):
+                return False
+            try:
                 self._on_stroke(stroke)
-        self._post(self.paint)
-        return changed
+            except Exception:
+                # what could not be written down must not look as if it had been
+                self._drawing.take_back()
+                raise
+            return True
 
     def move(self, columns: int, rows: int) -> bool:
         """Move the cell cursor by an arrow key; False when it is off and the key means something else."""
-        with self._lock:
+        with self._changing():
             if not self._enabled or self._toolbox.cell is None:
                 return False
             self._toolbox.move(columns, rows, self._grid)
             self._tell_cell()
-        self._post(self.paint)
         return True
 
     def describe(self) -> str:
@@ -218,15 +233,18 @@ class DrawingView(ipywidgets.VBox):
         """
 
         def again() -> None:
+            self._shown_zoom = self._zoom
             sharp = min(self._zoom * ratio, max(ratio, _SHARPEST / box))
             layout.show(self.stage, picture, item, look, box=box, ratio=sharp)
 
-        self._shown = again
+        self._show_again = again
         again()
 
     def paint(self) -> None:
         """Show the drawing, its words and the tools (for the UI pump)."""
+        # the one job that is ever posted: a host may keep only the newest
         with self._lock:
+            looks, self._looks = self._looks, []
             drawing, toolbox, ink = self._drawing, self._toolbox, self.ink
             width, height = drawing.size
             size = toolbox.size(max(width, height))
@@ -250,6 +268,10 @@ class DrawingView(ipywidgets.VBox):
                 empty=not drawing.mask.any(),
                 sources=tuple(name for name, _ in self._sources),
             )
+        for factor in looks:
+            ink.send({"kind": "look", "factor": factor})
+        if self._show_again and self._zoom != self._shown_zoom and self._key is not None:
+            self._show_again()
 
     def resend(self) -> None:
         """Send again what the page shows (for the UI pump): a message may have been dropped."""
@@ -265,22 +287,24 @@ class DrawingView(ipywidgets.VBox):
     # ------------------------------------------------------------------ what the page reports
 
     def _on_ink(self, sheet: int, stroke: Stroke) -> None:
-        with self._lock:
+        with self._changing():
             if sheet == self._sheet:
                 self.draw(stroke)
                 return
-        self._post(self.paint)
         self._say("The picture had changed before this stroke arrived: it was dropped.")
 
+    def _on_bad_message(self, error: Exception) -> None:
+        self._post(self.paint)  # so that the page lets go of ink that is in no mask
+        self._on_error(error)
+
     def _on_zoom(self, zoom: float) -> None:
-        self._zoom = min(max(zoom, 1.0), 16.0)
-        if self._shown is not None:
-            self._post(self._shown)
+        with self._changing():
+            self._zoom = min(max(zoom, 1.0), 16.0)
 
     # ------------------------------------------------------------------ presses
 
     def _choose_value(self, name: str) -> None:
-        with self._lock:
+        with self._changing():
             value = VALUES[name]
             self._toolbox.value = value
             if self._toolbox.cell is not None:
@@ -288,27 +312,24 @@ class DrawingView(ipywidgets.VBox):
                 self._tell_cell()
             else:
                 self._tell_tool()
-        self._post(self.paint)
 
     def _choose_shape(self, name: str) -> None:
-        with self._lock:
+        with self._changing():
             self._toolbox.shape = name
             self._tell_tool()
-        self._post(self.paint)
 
     def _tell_tool(self) -> None:
         value = {1: "Relevant", -1: "Irrelevant", 0: "Erase"}[self._toolbox.value]
         self._say(f"{value}, {self._toolbox.shape}.")
 
     def _switch_cells(self) -> None:
-        with self._lock:
+        with self._changing():
             if self._toolbox.cell is None:
                 self._toolbox.move(self._grid[1] // 2, self._grid[0] // 2, self._grid)
                 self._tell_cell()
             else:
                 self._toolbox.cell = None
                 self._say("The cell cursor is off.")
-        self._post(self.paint)
 
     def _tell_cell(self) -> None:
         """Say where the cell cursor is, how hot it is there, and what is marked."""
@@ -327,9 +348,8 @@ class DrawingView(ipywidgets.VBox):
         self._say(f"Row {row + 1} of {rows}, column {column + 1} of {columns}: {heat}{marked}.")
 
     def _resize(self, steps: int) -> None:
-        with self._lock:
+        with self._changing():
             self._toolbox.resize(steps, max(self._drawing.size))
-        self._post(self.paint)
 
     def _fill(self) -> None:
         with self._lock:
@@ -341,9 +361,8 @@ class DrawingView(ipywidgets.VBox):
 
     def _preview(self) -> None:
         """Show what a fill would cover while the threshold is being chosen."""
-        with self._lock:
+        with self._changing():
             self._previewing = True
-        self._post(self.paint)
 
     def _preview_outline(self) -> bytes:
         if not (self._previewing and self._enabled) or self._heat is None:
@@ -360,12 +379,12 @@ class DrawingView(ipywidgets.VBox):
                 self.draw(self._drawing.copy(self._sources[0][1]))
 
     def _next_source(self) -> None:
-        with self._lock:
+        with self._changing():
             self._sources = [*self._sources[1:], *self._sources[:1]]
-        self._post(self.paint)
 
     def _look(self, factor: float | None) -> None:
-        self._post(functools.partial(self.ink.send, {"kind": "look", "factor": factor}))
+        with self._changing():
+            self._looks.append(factor)
 
     # ------------------------------------------------------------------ words
 
@@ -387,7 +406,7 @@ class DrawingView(ipywidgets.VBox):
 
     def _legend(self) -> str:
         marked = "".join(
-            f'<span>{f"""<i class="xf-{name}"></i>""" if name else ""}<b>{text}</b></span>'
+            f'<span>{f"""<i class="xf-{name}"></i>""" if name else ""}{text}</span>'
             for name, text in self._sentences()
         )
         return f'<div class="xf-legend">{marked}</div>'
