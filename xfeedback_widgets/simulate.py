@@ -8,14 +8,16 @@ everybody's. Problems to try it on are in ``data``.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from xfeedback_widgets.feedback import UnitVerdict, Verdict
+import torch
+
+from xfeedback_widgets.feedback import RegionMask, UnitVerdict, Verdict
 from xfeedback_widgets.saliency import upsample
 from xfeedback_widgets.session import judged_map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -73,24 +75,81 @@ class Annotator:
         dict
             The answer about each image.
         """
-        answers: dict[str, Answer] = {}
+        return {
+            verdict.image_id: verdict.answer
+            for verdict in self._verdicts(session, image_ids, batch_size)
+        }
+
+    def draw(
+        self,
+        session: Session,
+        image_ids: Sequence[str],
+        *,
+        adjust: Literal["unreasonable", "all"] = "unreasonable",
+        irrelevant: bool = True,
+        batch_size: int = 64,
+    ) -> dict[str, RegionMask]:
+        """Judge the session's present maps of some images, then draw where they should look.
+
+        The two steps of Interactive Attention Alignment: every map gets a verdict, and those found
+        unreasonable are adjusted.
+
+        Parameters
+        ----------
+        session
+            What is explained, and where verdicts and masks are recorded.
+        image_ids
+            Which images.
+        adjust
+            ``"all"`` draws on reasonable ones, too.
+        irrelevant
+            Mark what is not relevant as irrelevant; else only what is relevant is marked.
+        batch_size
+            Maps computed at once.
+
+        Returns
+        -------
+        dict
+            The mask drawn on each image; images without ground truth get none.
+        """
+        drawn: dict[str, RegionMask] = {}
+        for verdict in self._verdicts(session, image_ids, batch_size):
+            truth = self.data.mask(self.data.index(verdict.image_id))
+            if truth is None or (adjust == "unreasonable" and verdict.answer == "accept"):
+                continue
+            marks = truth.to(torch.int8)
+            mask = RegionMask(
+                verdict.image_id,
+                (marks * 2 - 1 if irrelevant else marks).numpy(),
+                target=verdict.target,
+                method=verdict.method,
+                version=verdict.version,
+            )
+            session.record(mask)
+            drawn[verdict.image_id] = mask
+        return drawn
+
+    def _verdicts(
+        self, session: Session, image_ids: Sequence[str], batch_size: int
+    ) -> Iterator[Verdict]:
+        """Judge maps as they are shown, and record what is said of each."""
         for start in range(0, len(image_ids), batch_size):
             shown = session.explain(list(image_ids[start : start + batch_size]))
-            for image_id, target, map_ in zip(
-                shown.image_ids, shown.targets.tolist(), shown.maps, strict=True
+            predicted = shown.probabilities.argmax(1).tolist()
+            for image_id, target, seen, map_ in zip(
+                shown.image_ids, shown.targets.tolist(), predicted, shown.maps, strict=True
             ):
-                answers[image_id] = self.judge(image_id, map_)
-                session.record(
-                    Verdict(
-                        image_id,
-                        answers[image_id],
-                        target=target,
-                        method=shown.method,
-                        version=shown.version,
-                        map=judged_map(map_),
-                    )
+                verdict = Verdict(
+                    image_id,
+                    self.judge(image_id, map_),
+                    target=target,
+                    method=shown.method,
+                    version=shown.version,
+                    map=judged_map(map_),
+                    predicted=seen,
                 )
-        return answers
+                session.record(verdict)
+                yield verdict
 
     def answer_units(
         self, session: Session, units: Iterable[int] | None = None, *, threshold: float = 0.46

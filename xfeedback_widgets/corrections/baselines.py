@@ -17,31 +17,56 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch.nn import functional as F
 
+from xfeedback_widgets.bayesian import is_bayesian, kl
 from xfeedback_widgets.corrections.base import Correction, Losses, Solving
-from xfeedback_widgets.feedback import Feedback, Verdict
+from xfeedback_widgets.feedback import Feedback, RegionMask, Verdict
 from xfeedback_widgets.saliency.base import logits_of
 from xfeedback_widgets.units import LinearProblem, find_head, pooled_features, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from xfeedback_widgets.data import Batch, ImageSet
     from xfeedback_widgets.feedback import Record
 
 
+_HOW = ("random", "shuffled", "maps", "masks")
+
+
 class PlainFineTuning(Correction):
-    """Cross-entropy on the same batches, feedback ignored."""
+    """Cross-entropy on the same batches, feedback ignored.
+
+    Parameters
+    ----------
+    kl_weight
+        Of KL(q‖P)/n, which is added for a Bayesian network; as in `BayesianFeedback`.
+    """
 
     name: ClassVar[str] = "plain fine-tuning"
 
+    def __init__(self, *, kl_weight: float = 1.0) -> None:
+        self.kl_weight = kl_weight
+        self._kl_scale: float | None = None
+
+    def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:  # noqa: ARG002
+        """See whether the network is Bayesian."""
+        self._kl_scale = self.kl_weight / len(data) if is_bayesian(model) else None
+
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
-        """Mean cross-entropy of the batch."""
+        """Mean cross-entropy of the batch, plus KL(q‖P)/n where there is a posterior."""
         logits = logits_of(model(batch.images)).float()
-        total = F.cross_entropy(logits, batch.labels)
-        correct = int((logits.argmax(1) == batch.labels).sum())
-        return Losses(total, {"cross_entropy": total.detach()}, correct)
+        parts = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
+        if self._kl_scale is not None:
+            parts["kl"] = kl(model) * self._kl_scale
+        return Losses(
+            total=sum(parts.values(), logits.new_zeros(())),
+            parts={name: part.detach() for name, part in parts.items()},
+            correct=int((logits.argmax(1) == batch.labels).sum()),
+        )
 
 
 class RandomFeedback(Correction):
@@ -52,9 +77,10 @@ class RandomFeedback(Correction):
     correction
         The correction under test, with the settings under test.
     how
-        ``"random"`` draws each answer, accept or reject, with equal chance. ``"shuffled"`` deals the
-        real answers out to other images (and units), so that their proportions stay. ``"maps"`` keeps the
-        answers and deals out the judged maps to other images.
+        ``"random"`` draws each answer, accept or reject, with equal chance, and in place of each mask
+        blobs of as many relevant and irrelevant pixels. ``"shuffled"`` deals the real answers and masks
+        out to other images (and units), so that their proportions stay. ``"maps"`` keeps the answers and
+        deals out the judged maps to other images; ``"masks"`` keeps them and deals out the masks.
     seed
         Of the draw.
     """
@@ -65,11 +91,11 @@ class RandomFeedback(Correction):
         self,
         correction: Correction,
         *,
-        how: Literal["random", "shuffled", "maps"] = "random",
+        how: Literal["random", "shuffled", "maps", "masks"] = "random",
         seed: int = 0,
     ) -> None:
-        if how not in ("random", "shuffled", "maps"):
-            raise ValueError(f"how must be 'random', 'shuffled' or 'maps', got {how!r}")
+        if how not in _HOW:
+            raise ValueError(f"how must be one of {', '.join(map(repr, _HOW))}, got {how!r}")
         self.correction = correction
         self.how = how
         self.seed = seed
@@ -90,19 +116,27 @@ class RandomFeedback(Correction):
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
         """Prepare the other correction on meaningless answers."""
         rng = random.Random(self.seed)
-        scrambled = [*self._scramble(list(feedback.verdicts.values()), rng)]
-        scrambled += self._scramble(list(feedback.units.values()), rng)
+        scrambled: list[Record] = []
+        for said in (feedback.verdicts, feedback.units, feedback.masks):
+            scrambled += self._scramble(list(said.values()), rng)
         self._prepared: Correction = copy.copy(self.correction)
         self._prepared.prepare(model, data, Feedback.of(scrambled))
 
     def _scramble(self, said: Sequence[Record], rng: random.Random) -> Iterator[Record]:
-        for verdict, other in zip(said, rng.sample(said, len(said)), strict=True):
-            changed: dict[str, Any] = {"answer": getattr(other, "answer", None)}
-            if self.how == "random":
+        for one, other in zip(said, rng.sample(said, len(said)), strict=True):
+            changed: dict[str, Any] = {}
+            if isinstance(one, RegionMask) and isinstance(other, RegionMask):
+                if self.how == "random":
+                    changed = {"mask": _blobs(one.mask, rng.getrandbits(32)), "strokes": ()}
+                elif self.how in ("shuffled", "masks"):
+                    changed = {"mask": other.mask, "strokes": other.strokes}
+            elif self.how == "random":
                 changed = {"answer": rng.choice(("accept", "reject"))}
-            elif self.how == "maps":
-                changed = {"map": other.map} if isinstance(other, Verdict) else {}
-            yield dataclasses.replace(verdict, **changed)
+            elif self.how == "shuffled":
+                changed = {"answer": getattr(other, "answer", None)}
+            elif self.how == "maps" and isinstance(other, Verdict):
+                changed = {"map": other.map}
+            yield dataclasses.replace(one, **changed)
 
     @property
     def by_batches(self) -> bool:  # type: ignore[override]  # the other correction's
@@ -121,6 +155,17 @@ class RandomFeedback(Correction):
         """Finish the other correction."""
         if hasattr(self, "_prepared"):
             self._prepared.finish()
+
+
+def _blobs(mask: NDArray[np.int8], seed: int) -> NDArray[np.int8]:
+    """Draw as many relevant and irrelevant pixels as in `mask`, in blobs somewhere else."""
+    noise = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+    hills = F.interpolate(noise, mask.shape, mode="bicubic", align_corners=False)
+    order = hills.flatten().argsort()
+    drawn = torch.zeros(mask.size, dtype=torch.int8)
+    drawn[order[: int((mask < 0).sum())]] = -1
+    drawn[order[mask.size - int((mask > 0).sum()) :]] = 1
+    return drawn.reshape(mask.shape).numpy()
 
 
 class DeepFeatureReweighting(Correction):
