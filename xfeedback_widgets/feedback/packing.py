@@ -40,12 +40,13 @@ class Packed:
         Shape of the array.
     """
 
-    __slots__ = ("_cache", "_data", "_name", "_origin", "dtype", "shape")
+    __slots__ = ("_cache", "_name", "_origin", "_text", "dtype", "shape")
 
     def __init__(
-        self, dtype: str, shape: tuple[int, ...], data: bytes, name: str, origin: str = ""
+        self, dtype: str, shape: tuple[int, ...], text: str, name: str, origin: str = ""
     ) -> None:
-        self.dtype, self.shape, self._data = dtype, shape, data
+        self.dtype, self.shape = dtype, shape
+        self._text = text  # as in JSON: what is never looked at need not be decoded
         self._name, self._origin = name, origin  # for errors only
         self._cache: weakref.ref[npt.NDArray[Any]] | None = None
 
@@ -72,7 +73,8 @@ class Packed:
         if array.size > MAX_ELEMENTS:
             raise ValueError(f"{name} has {array.size} elements, at most {MAX_ELEMENTS} are kept")
         little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        return cls(array.dtype.name, array.shape, zlib.compress(little.tobytes()), name)
+        text = base64.b64encode(zlib.compress(little.tobytes())).decode("ascii")
+        return cls(array.dtype.name, array.shape, text, name)
 
     @classmethod
     def read(cls, name: str, data: object, dtype: str, *, origin: str = "") -> Packed:
@@ -103,19 +105,14 @@ class Packed:
         shape, text = data["shape"], data["zlib_base64"]
         if data["dtype"] != dtype:
             raise ValueError(f"{name} has dtype {data['dtype']!r}, expected {dtype!r}")
-        whole = isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape)
-        if not whole or len(shape) != 2 or math.prod(shape) > MAX_ELEMENTS:
+        if not _is_shape(shape):
             raise ValueError(
                 f"{name} has shape {shape!r}, expected two positive whole numbers "
                 f"and at most {MAX_ELEMENTS} elements"
             )
         if not isinstance(text, str):
             raise TypeError(f"{name}: zlib_base64 must be a string, got {type(text).__name__}")
-        try:
-            packed = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError(f"{name}: the array data cannot be unpacked ({error})") from error
-        return cls(dtype, tuple(shape), packed, name, origin and f"{origin}: ")
+        return cls(dtype, tuple(shape), text, name, origin and f"{origin}: ")
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form.
@@ -125,8 +122,7 @@ class Packed:
         dict
             ``dtype``, ``shape`` and ``zlib_base64`` (little-endian, C order).
         """
-        text = base64.b64encode(self._data).decode("ascii")
-        return {"dtype": self.dtype, "shape": list(self.shape), "zlib_base64": text}
+        return {"dtype": self.dtype, "shape": list(self.shape), "zlib_base64": self._text}
 
     def array(self, check: Callable[[Any], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Unpack.
@@ -161,8 +157,8 @@ class Packed:
         inflate = zlib.decompressobj()
         try:
             # the bound keeps a hostile file from unpacking into gigabytes
-            raw = inflate.decompress(self._data, size + 1)
-        except zlib.error as error:
+            raw = inflate.decompress(base64.b64decode(self._text, validate=True), size + 1)
+        except (binascii.Error, zlib.error, ValueError) as error:
             raise ValueError(
                 f"{self._origin}{self._name}: the array data cannot be unpacked ({error})"
             ) from error
@@ -179,16 +175,24 @@ class Packed:
         if (self.dtype, self.shape) != (other.dtype, other.shape):
             return False
         # equal values may have been compressed by different versions of zlib
-        return self._data == other._data or self._raw() == other._raw()
+        return self._text == other._text or self._raw() == other._raw()
 
     def __hash__(self) -> int:
         return hash((self.dtype, self.shape, self._raw()))
 
-    def __reduce__(self) -> tuple[type[Packed], tuple[str, tuple[int, ...], bytes, str, str]]:
-        return type(self), (self.dtype, self.shape, self._data, self._name, self._origin)
+    def __reduce__(self) -> tuple[type[Packed], tuple[str, tuple[int, ...], str, str, str]]:
+        return type(self), (self.dtype, self.shape, self._text, self._name, self._origin)
 
     def __repr__(self) -> str:
-        return f"Packed({self.dtype}, {self.shape}, {len(self._data)} bytes)"
+        return f"Packed({self.dtype}, {self.shape}, {len(self._text)} characters)"
+
+
+def _is_shape(value: object) -> bool:
+    if not (isinstance(value, list) and len(value) == 2):
+        return False
+    rows, columns = value
+    whole = type(rows) is type(columns) is int
+    return whole and rows >= 0 and columns >= 0 and rows * columns <= MAX_ELEMENTS
 
 
 class PackedField:

@@ -46,7 +46,8 @@ def _text(name: str, value: object, *, optional: bool) -> str | None:
 def _number(name: str, value: object, *, optional: bool = True) -> int | None:
     if value is None and optional:
         return None
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    # the plain type comes first: asking a protocol takes long, and a journal holds many numbers
+    if isinstance(value, bool) or not isinstance(value, (int, SupportsIndex)):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     number = operator.index(value)
     # the bound is SQLite's and parquet's: 64-bit integers
@@ -79,7 +80,7 @@ def _strokes(value: object) -> tuple[Stroke, ...]:
 def _seconds(name: str, value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, (bool, str)) or not isinstance(value, SupportsFloat):
+    if isinstance(value, (bool, str)) or not isinstance(value, (float, SupportsFloat)):
         raise TypeError(f"{name} must be a number of seconds, got {value!r}")
     seconds = float(value)
     if not math.isfinite(seconds) or seconds < 0:

@@ -42,6 +42,15 @@ def _points(value: Any) -> npt.NDArray[np.float32]:
     return points
 
 
+def _size(value: object) -> float:
+    if isinstance(value, (bool, str)) or not isinstance(value, (float, SupportsFloat)):
+        raise TypeError(f"size must be a number of pixels, got {value!r}")
+    size = float(value)
+    if not (math.isfinite(size) and size >= 0):
+        raise ValueError(f"size must be finite and 0 or larger, got {size}")
+    return size
+
+
 @dataclass(frozen=True, eq=False)
 class Stroke(ByValue):
     """One thing a person did with one tool.
@@ -84,11 +93,7 @@ class Stroke(ByValue):
         if isinstance(self.value, bool) or self.value not in (-1, 0, 1):
             raise ValueError(f"value must be -1, 0 or +1, got {self.value!r}")
         object.__setattr__(self, "value", int(self.value))
-        if isinstance(self.size, (bool, str)) or not isinstance(self.size, SupportsFloat):
-            raise TypeError(f"size must be a number of pixels, got {self.size!r}")
-        object.__setattr__(self, "size", float(self.size))
-        if not (math.isfinite(self.size) and self.size >= 0):
-            raise ValueError(f"size must be finite and 0 or larger, got {self.size}")
+        object.__setattr__(self, "size", _size(self.size))
 
     def to_dict(self) -> dict[str, Any]:
         """Give the stroke as JSON-safe values.
@@ -121,8 +126,10 @@ class Stroke(ByValue):
         TypeError, ValueError
             When the data is not a stroke, saying what is wrong with it.
         """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(data, dict) or set(data) != names:
-            raise ValueError(f"a stroke must be an object with {', '.join(sorted(names))}")
+        if not isinstance(data, dict) or data.keys() != _NAMES:
+            raise ValueError(f"a stroke must be an object with {', '.join(sorted(_NAMES))}")
         points = vars(cls)["points"].read(data["points"], origin)
         return cls(data["tool"], data["value"], data["size"], points)
+
+
+_NAMES = {field.name for field in fields(Stroke)}
