@@ -151,7 +151,7 @@ def _with(data, path, value):
         (["selectedRecord"], [], "selected is true"),
         (["selectedRecord", 1, "x"], 5, r"selectedRecord\[1\]\.x.*5"),
         (["selectedRecord", 1, "time"], 1, r"selectedRecord\[1\] happened at 1, before"),
-        (["selectedRecord", 0], {"x": 1, "y": 1}, r"selectedRecord\[0\] lacks 'time'"),
+        (["selectedRecord", 0], {"x": 1, "time": 1}, r"selectedRecord\[0\] lacks 'y'"),
         (["selectedRecord", 0, "z"], 3, r"selectedRecord\[0\] has no field 'z'"),
         (["hoveredRecord", 0, "action"], "fly", r"hoveredRecord\[0\]\.action.*'fly'"),
         (["hoveredRecord", 1, "time"], 0, r"hoveredRecord\[1\]"),

@@ -2,13 +2,22 @@
 
 :mod:`.records`, :mod:`.strokes` and :mod:`.byproducts` define the records, :mod:`.packing` keeps their
 arrays small, :mod:`.journal` keeps them on disk, :mod:`.votes` merges them,
-:mod:`.exchange` writes and reads the formats other tools use, :mod:`.salvage` reads damaged files.
+:mod:`.exchange` and :mod:`.byproduct_files` write and read the formats other tools use,
+:mod:`.salvage` reads damaged files.
 Nothing here knows of models, tensors or widgets.
 """
 
+from .byproduct_files import (
+    export_ab,
+    export_imagenet_xml,
+    import_bubbleview,
+    import_coco_ab,
+    import_imagenet_ab,
+)
 from .byproducts import Action, Category, Click, CocoAB, Hover, ImageNetAB, Point, hashed_id
 from .exchange import (
     ExchangeError,
+    anonymous,
     export_crayon,
     export_crayon_units,
     export_records,
@@ -62,14 +71,20 @@ __all__ = [
     "Tool",
     "UnitVerdict",
     "Verdict",
+    "anonymous",
     "check_content",
+    "export_ab",
     "export_crayon",
     "export_crayon_units",
+    "export_imagenet_xml",
     "export_records",
     "from_dict",
     "hashed_id",
+    "import_bubbleview",
+    "import_coco_ab",
     "import_crayon",
     "import_crayon_units",
+    "import_imagenet_ab",
     "import_records",
     "majority",
     "points_of",

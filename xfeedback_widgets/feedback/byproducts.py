@@ -39,11 +39,11 @@ class Point(NamedTuple):
 
 
 class Click(NamedTuple):
-    """A click that selected the picture; ``time`` in ms since 1970."""
+    """A click that selected the picture; ``time`` in ms since 1970, None where nobody kept it."""
 
     x: float
     y: float
-    time: float
+    time: float | None
 
 
 class Hover(NamedTuple):
@@ -195,7 +195,7 @@ class ImageNetAB(_Trace):
     originalImageHeight, originalImageWidth
         Of the file, in pixels: what points are multiplied with.
     imageHeight, imageWidth
-        On the page, in CSS pixels.
+        On the page, in CSS pixels; None where the file does not say.
     imagePosition
         Left upper corner on the page, in CSS pixels.
     hoveredRecord, hoveredCount
@@ -224,8 +224,8 @@ class ImageNetAB(_Trace):
     imageID: str
     originalImageHeight: int
     originalImageWidth: int
-    imageHeight: float
-    imageWidth: float
+    imageHeight: float | None = None
+    imageWidth: float | None = None
     _: KW_ONLY
     imagePosition: Point | None = None
     hoveredRecord: tuple[Hover, ...] = ()
@@ -243,7 +243,7 @@ class ImageNetAB(_Trace):
     def __post_init__(self) -> None:
         self._check(_IMAGENET)
         _rising("hoveredRecord", [each.time for each in self.hoveredRecord])
-        _rising("selectedRecord", [each.time for each in self.selectedRecord])
+        _rising("selectedRecord", [c.time for c in self.selectedRecord if c.time is not None])
         if self.selected and not self.selectedRecord:
             raise ValueError("selected is true, but selectedRecord holds no click that selected it")
 
@@ -291,8 +291,8 @@ class CocoAB(_Trace):
     image_id: int | str
     originalImageHeight: int
     originalImageWidth: int
-    imageHeight: float
-    imageWidth: float
+    imageHeight: float | None = None
+    imageWidth: float | None = None
     _: KW_ONLY
     timeSpent: float | None = None
     actionHistories: tuple[Action, ...] = ()
@@ -360,7 +360,10 @@ def _plain(value: Any) -> Any:
         names = getattr(value, "_fields", None)
         if names is None:
             return [_plain(each) for each in value]
-        return {name: _plain(each) for name, each in zip(names, value, strict=True)}
+        found = {name: _plain(each) for name, each in zip(names, value, strict=True)}
+        if found.get("time", 0) is None:
+            del found["time"]
+        return found
     return value
 
 
@@ -444,6 +447,10 @@ def _moment(name: str, value: object) -> float:
     if number < 0:
         _refuse(name, number, "a time in ms, 0 or later")
     return number
+
+
+def _maybe(name: str, value: object) -> float | None:
+    return None if value is None else _moment(name, value)
 
 
 def _length(name: str, value: object) -> float:
@@ -540,7 +547,9 @@ def _corner(name: str, value: object) -> Point:
 
 
 def _click(name: str, value: object) -> Click:
-    return _part(name, value, Click, {"x": _place, "y": _place, "time": _moment})  # type: ignore[no-any-return]
+    if isinstance(value, Mapping):  # the released XML has clicks without a time
+        value = {"time": None} | dict(value)
+    return _part(name, value, Click, {"x": _place, "y": _place, "time": _maybe})  # type: ignore[no-any-return]
 
 
 def _hover(name: str, value: object) -> Hover:
@@ -599,9 +608,8 @@ def _rising(name: str, times: Any) -> None:
 
 _NEEDED = frozenset(
     {
-        *("imageID", "image_id", "originalImageHeight", "originalImageWidth", "imageHeight"),
-        *("imageWidth", "selected", "hoveredRecord", "selectedRecord", "actionHistories"),
-        "categoryHistories",
+        *("imageID", "image_id", "originalImageHeight", "originalImageWidth", "selected"),
+        *("hoveredRecord", "selectedRecord", "actionHistories", "categoryHistories"),
     }
 )
 _SIZES: dict[str, Callable[[str, Any], object]] = {

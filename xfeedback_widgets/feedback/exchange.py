@@ -13,14 +13,17 @@ a leading apostrophe (as is text that starts with an apostrophe), and read back 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
+import secrets
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .records import FORMAT, Record, UnitVerdict, Verdict, from_dict
+from .byproducts import hashed_id
+from .records import FORMAT, Byproduct, Record, UnitVerdict, Verdict, from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -120,6 +123,34 @@ def import_records(path: str | os.PathLike[str]) -> list[Record]:
     return records
 
 
+def anonymous(records: Iterable[Record], *, salt: str | None = None) -> list[Record]:
+    """Give the same records without the names of who made them, for an export.
+
+    Parameters
+    ----------
+    records
+        What people said and did.
+    salt
+        Of the hash (:func:`~.byproducts.hashed_id`): the same salt gives the same names in several
+        exports. None: a new one that nobody gets to know.
+
+    Returns
+    -------
+    list of Record
+        Annotators hashed, those inside byproducts too; unknown fields of byproducts left out.
+    """
+    salt = secrets.token_hex() if salt is None else salt
+    hidden: list[Record] = []
+    for record in records:
+        changes: dict[str, Any] = {}
+        if record.annotator is not None:
+            changes["annotator"] = hashed_id(record.annotator, salt)
+        if isinstance(record, Byproduct):
+            changes["trace"] = record.trace.hashed(salt)
+        hidden.append(dataclasses.replace(record, **changes))
+    return hidden
+
+
 def _ending(path: Path) -> str:
     ending = path.suffix.lower()
     if ending not in _WRITERS:
@@ -129,12 +160,12 @@ def _ending(path: Path) -> str:
     return ending
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file that is there whole or not at all; on disk when this returns."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -160,17 +191,22 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, object]]:
 def _json(data: bytes | str, where: str) -> object:
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        return json_decoder().decode(text)
     except (ValueError, RecursionError) as error:
         raise ExchangeError(f"{where}: not JSON ({error})") from error
 
 
+def json_decoder() -> json.JSONDecoder:
+    """Return a decoder of what the standard calls JSON: no NaN, and no field twice."""
+    return json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"field {name!r} is given twice")
-        found[name] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice!r} is given twice")
     return found
 
 
