@@ -78,10 +78,10 @@ def test_damage_is_found_at_once_in_files_and_named_when_looked_at_in_the_journa
 def test_values_are_checked_when_looked_at():
     data = RegionMask("7", [[1]]).to_dict()
     data["mask"]["zlib_base64"] = base64.b64encode(zlib.compress(b"\x07")).decode()
-    with pytest.raises(ValueError, match="^mask may only hold"):
+    with pytest.raises(ValueError, match=r"^mask may only hold"):
         from_dict(data)
     record = from_dict(data, origin="event 3 of the journal")
-    with pytest.raises(ValueError, match="event 3 of the journal: mask may only hold.*7"):
+    with pytest.raises(ValueError, match=r"event 3 of the journal: mask may only hold.*7"):
         _ = record.mask
 
 

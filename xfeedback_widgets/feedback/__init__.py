@@ -1,7 +1,8 @@
 """What people said: records, the durable journal, merged votes, and exchange formats.
 
 :mod:`.records`, :mod:`.strokes` and :mod:`.byproducts` define the records, :mod:`.packing` keeps their
-arrays small, :mod:`.journal` keeps them on disk, :mod:`.votes` merges them,
+arrays small, :mod:`.journal` keeps them on disk, :mod:`.votes` merges them, :mod:`.reasonability`
+counts them beside the predictions,
 :mod:`.exchange` and :mod:`.byproduct_files` write and read the formats other tools use,
 :mod:`.salvage` reads damaged files.
 Nothing here knows of models, tensors or widgets.
@@ -26,6 +27,7 @@ from .exchange import (
     import_records,
 )
 from .journal import Event, Journal, JournalError
+from .reasonability import CELLS, Cell, ReasonabilityMatrix, category
 from .records import (
     ANSWERS,
     Answer,
@@ -48,12 +50,14 @@ from .votes import (
 
 __all__ = [
     "ANSWERS",
+    "CELLS",
     "TOOLS",
     "Action",
     "Agreement",
     "Answer",
     "Byproduct",
     "Category",
+    "Cell",
     "Click",
     "CocoAB",
     "ContentMismatchError",
@@ -65,6 +69,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "Point",
+    "ReasonabilityMatrix",
     "Record",
     "RegionMask",
     "Stroke",
@@ -72,6 +77,7 @@ __all__ = [
     "UnitVerdict",
     "Verdict",
     "anonymous",
+    "category",
     "check_content",
     "export_ab",
     "export_crayon",
