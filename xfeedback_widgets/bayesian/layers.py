@@ -151,11 +151,14 @@ def intercepted(layer: BayesianLayer, draw: Callable[[Tensor, Tensor], Tensor]) 
     draw
         Called as ``draw(mean, std)``; ``type(layer).draw(layer, mean, std)`` is the layer's own.
     """
+    before = vars(layer).get("draw")
     layer.draw = draw  # type: ignore[assignment,method-assign]  # names of its arguments are free
     try:
         yield
     finally:
         del layer.draw  # the class's own is there again
+        if before is not None:
+            layer.draw = before  # type: ignore[method-assign]
 
 
 def gaussian_kl(mean: Tensor, std: Tensor, prior_std: float) -> Tensor:

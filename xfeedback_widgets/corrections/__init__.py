@@ -11,10 +11,12 @@ from xfeedback_widgets.corrections.baselines import (
     PlainFineTuning,
     RandomFeedback,
 )
+from xfeedback_widgets.corrections.bayesian import BayesianFeedback
 from xfeedback_widgets.corrections.crayon import CrayonAttention, attention_penalties
 from xfeedback_widgets.corrections.crayon_pruning import Crayon, CrayonPruning
 
 __all__ = [
+    "BayesianFeedback",
     "Correction",
     "Crayon",
     "CrayonAttention",

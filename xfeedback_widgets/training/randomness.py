@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from xfeedback_widgets.bayesian import BayesianLayer
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -97,7 +99,7 @@ class OwnRandomNumbers(TorchFunctionMode):
 
 
 def is_stochastic(model: nn.Module) -> bool:
-    """Whether training a model draws random numbers: dropout or stochastic depth, whatever its name.
+    """Whether training a model draws random numbers: Bayesian layers, dropout, stochastic depth.
 
     Parameters
     ----------
@@ -105,7 +107,8 @@ def is_stochastic(model: nn.Module) -> bool:
         Any.
     """
     return any(
-        (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)  # noqa: SLF001
+        isinstance(module, BayesianLayer)
+        or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)  # noqa: SLF001
         or type(module).__name__ in ("StochasticDepth", "DropPath", "DropBlock2d", "PatchDropout")
         for module in model.modules()
     )
