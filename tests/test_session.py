@@ -210,6 +210,31 @@ def test_other_images_under_the_same_ids_are_refused(tmp_path, make_model, digit
         xf.Session(make_model(), others, tmp_path)
 
 
+def test_opening_looks_at_some_pictures_and_training_at_all(tmp_path, make_model, digits):
+    with xf.feedback.Journal(tmp_path / "feedback.sqlite") as journal:
+        for index in range(240):
+            journal.append(
+                xf.Verdict(
+                    digits.ids[index % 120],
+                    "accept",
+                    annotator=f"{index // 120}",
+                    content_hash=digits.content_hash(index % 120),
+                )
+            )
+    pairs = [digits[index] for index in range(120)]
+    pairs[0] = (1 - pairs[0][0], pairs[0][1])
+    changed = ImageSet(pairs, ids=digits.ids, class_names=digits.class_names)
+    looked = []
+    changed_hash = changed.content_hash
+    changed.content_hash = lambda index: looked.append(index) or changed_hash(index)
+    with xf.Session(make_model(), changed, tmp_path, epochs=1) as session:
+        assert 0 not in looked
+        assert 64 <= len(looked) < 90
+        session.train()
+        assert "ContentMismatchError" in session.wait(60).error
+        assert "digit-0" in session.progress.error
+
+
 def test_explains_any_version(session, digits):
     ids = digits.ids[:5]
     before = session.explain(ids)

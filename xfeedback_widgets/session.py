@@ -31,6 +31,7 @@ from typing_extensions import Self
 from xfeedback_widgets import saliency as saliency_methods
 from xfeedback_widgets import units as unit_tools
 from xfeedback_widgets.corrections import CrayonAttention, CrayonPruning
+from xfeedback_widgets.data import UnreadableImageError
 from xfeedback_widgets.feedback import Journal, UnitVerdict, check_content
 from xfeedback_widgets.saliency import normalize
 from xfeedback_widgets.saliency.base import evaluating, logits_of
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
 
 #: Images whose features a preview keeps.
 _PREVIEWED = 5000
+
+#: Answers whose pictures are compared with the data's when a directory is opened, about.
+_COMPARED = 64
 
 #: Largest side of a map that is stored with a verdict; finer maps are area-averaged down to it.
 _STORED_MAP = 32
@@ -139,7 +143,8 @@ class Session:
     Raises
     ------
     ContentMismatchError
-        The directory holds answers about images whose content differs from ``data``'s.
+        The directory holds answers about images whose content differs from ``data``'s. Some answers,
+        spread over all, are compared when it is opened; the others when a training begins.
     TypeError
         An unknown option, or no model and ImageSet.
     ValueError
@@ -191,7 +196,9 @@ class Session:
             self._store = VersionStore(self.directory, keep=keep_versions)
         self._journal = Journal(self.directory / "feedback.sqlite")
         try:
-            check_content(self._journal.records(), self._content_hash)
+            # reading thousands of pictures would take minutes: the others are compared before training
+            records = self._journal.records()
+            check_content(records[:: -max(1, len(records) // _COMPARED)], self._content_hash)
             model.to(_device(device, model))
             self._live = LiveModel(model)
             self._methods: dict[str, SaliencyMethod] = {}
@@ -227,7 +234,10 @@ class Session:
     def _content_hash(self, image_id: str) -> str | None:
         if image_id not in self.data:
             return None
-        return self.data.content_hash(self.data.index(image_id))
+        try:
+            return self.data.content_hash(self.data.index(image_id))
+        except UnreadableImageError:
+            return None  # training leaves it out as well
 
     def _answers_learned(self) -> int:
         return next((v.answers for v in self._store if v.number == self.version), 0)
@@ -698,6 +708,7 @@ class Session:
 
     def _feedback_to_learn(self) -> Feedback:
         feedback = self.feedback
+        check_content(feedback.records, self._content_hash)
         self._tried_answers = len(feedback.records)
         return feedback
 
