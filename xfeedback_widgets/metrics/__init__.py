@@ -19,10 +19,16 @@ from xfeedback_widgets.metrics.localization import (
     iou,
     pointing_game,
 )
+from xfeedback_widgets.metrics.uncertainty import (
+    brier_score,
+    negative_log_likelihood,
+    out_of_distribution_auroc,
+)
 
 __all__ = [
     "accuracy",
     "attribution_overlap",
+    "brier_score",
     "empty_maps",
     "energy_pointing_game",
     "evaluate",
@@ -30,6 +36,8 @@ __all__ = [
     "group_accuracies",
     "iou",
     "mean_group_accuracy",
+    "negative_log_likelihood",
+    "out_of_distribution_auroc",
     "pointing_game",
     "worst_group_accuracy",
 ]

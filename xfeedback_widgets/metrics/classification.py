@@ -117,13 +117,7 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, *, bins: i
     ValueError
         Not probabilities, shapes that do not fit, no image at all, or no bin.
     """
-    if probabilities.ndim != 2 or not probabilities.is_floating_point():
-        raise ValueError(f"probabilities is {list(probabilities.shape)}, expected float [N, C]")
-    sums = probabilities.double().sum(1)
-    if float(probabilities.min()) < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
-        raise ValueError(
-            "the rows of probabilities must be ≥ 0 and sum to 1; pass logits.softmax(1)"
-        )
+    check_probabilities(probabilities)
     right = correct(probabilities, labels)
     return calibration_error(probabilities.amax(1), right, bins=bins)
 
@@ -139,6 +133,17 @@ def calibration_error(confidences: Tensor, right: Tensor, *, bins: int) -> float
         0, index, right.double() - confidences
     )  # |B| (accuracy − confidence) of every bin
     return float(gaps.abs().sum() / len(confidences))
+
+
+def check_probabilities(probabilities: Tensor) -> None:
+    """Refuse what is no float ``[N, C]`` of rows ≥ 0 that sum to 1."""
+    if probabilities.ndim != 2 or not probabilities.is_floating_point():
+        raise ValueError(f"probabilities is {list(probabilities.shape)}, expected float [N, C]")
+    sums = probabilities.double().sum(1)
+    if float(probabilities.min()) < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
+        raise ValueError(
+            "the rows of probabilities must be ≥ 0 and sum to 1; pass logits.softmax(1)"
+        )
 
 
 def correct(predictions: Tensor, labels: Tensor) -> Tensor:
