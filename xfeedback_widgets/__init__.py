@@ -26,11 +26,12 @@ from xfeedback_widgets.session import Session
 from xfeedback_widgets.training import Guard, fine_tune
 
 if TYPE_CHECKING:
-    from xfeedback_widgets.widgets import NeuronWidget, ReviewWidget
+    from xfeedback_widgets.widgets import AlignmentWidget, NeuronWidget, ReviewWidget
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignmentWidget",
     "Guard",
     "NeuronWidget",
     "RegionMask",
@@ -54,7 +55,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("NeuronWidget", "ReviewWidget", "widgets"):
+    if name in ("AlignmentWidget", "NeuronWidget", "ReviewWidget", "widgets"):
         widgets = importlib.import_module("xfeedback_widgets.widgets")
         return widgets if name == "widgets" else getattr(widgets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,17 @@
-"""What people see and press: the two review widgets and the small parts they are made of.
+"""What people see and press: the three review widgets and the small parts they are made of.
 
-:class:`ReviewWidget` judges maps, :class:`NeuronWidget` units; these are the public names. `review.py`
-joins the parts of the first on what every review of images does (`images.py`), `neurons/` holds those
-of the second, and `base.py`, `board.py` and `walk.py` what they share. The views (`single.py`,
-`grid.py`, `compare.py`, `training_panel.py`) lay things out; `stage.py`, `colors.py` and `layout.py`
-draw; `queue.py` decides what comes next; `pump.py` and `explainer.py` are the two threads; `canvas.py`
-and `bridge.py` each own something dangerous. Nothing here trains, explains or writes to disk itself.
+:class:`ReviewWidget` judges maps, :class:`AlignmentWidget` judges and redraws them,
+:class:`NeuronWidget` judges units; these are the public names. `review.py` and `alignment/` join the
+parts of the first two on what every review of images does (`images.py`), `neurons/` holds those of the
+third, and `base.py`, `board.py` and `walk.py` what all share. The canvas is `drawing/`. The views
+(`single.py`, `grid.py`, `compare.py`, `training_panel.py`) lay things out; `stage.py`, `colors.py` and
+`layout.py` draw; `queue.py` decides what comes next; `pump.py` and `explainer.py` are the two threads;
+`canvas.py` and `bridge.py` each own something dangerous. Nothing here trains, explains or writes to disk
+itself.
 """
 
+from xfeedback_widgets.widgets.alignment import AlignmentWidget
 from xfeedback_widgets.widgets.neurons import NeuronWidget
 from xfeedback_widgets.widgets.review import ReviewWidget
 
-__all__ = ["NeuronWidget", "ReviewWidget"]
+__all__ = ["AlignmentWidget", "NeuronWidget", "ReviewWidget"]

@@ -147,8 +147,12 @@ class SessionWidget(ipywidgets.VBox):
             self._guarded("move", self._move_by_arrow)(*key_table.MOVES[name])
             return
         action = next((action for action, key in self._keys.items() if key == name), None)
-        if action is not None and action in self.buttons and not self.buttons[action].disabled:
+        if action is not None and action in self.buttons and self._allowed(action):
             self._press(action)
+
+    def _allowed(self, action: str) -> bool:
+        """Whether a key may do what its button does."""
+        return not self.buttons[action].disabled
 
     # ------------------------------------------------------------------ the trainer
 
