@@ -10,6 +10,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from xfeedback_widgets.audit.agreement import agreement
+from xfeedback_widgets.audit.followups import ambiguous, cover, natural_adversarials, same_map
 from xfeedback_widgets.audit.regions import Regions
 from xfeedback_widgets.audit.report import AuditReport
 from xfeedback_widgets.audit.rows import STATUS, Region
@@ -25,8 +27,13 @@ __all__ = [
     "Region",
     "Regions",
     "Table",
+    "agreement",
+    "ambiguous",
     "audit",
+    "cover",
     "finished",
+    "natural_adversarials",
+    "same_map",
 ]
 
 

@@ -126,6 +126,8 @@ class AuditReport:
 
         crs, expected = mean(rows["rs"], scored), mean(rows["area"], scored)
         low, high = self._intervals()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            lift = crs / expected
         columns: dict[str, NDArray[Any]] = {
             "class": np.array(self.class_names, dtype=object),
             "label": np.arange(classes),
@@ -137,7 +139,7 @@ class AuditReport:
             "high": high,
             "scored": tally(SCORED),
             "expected": expected,
-            "lift": crs / expected,
+            "lift": lift,
             "confidence": mean(rows["confidence"], read & ~np.isnan(rows["confidence"])),
             "empty_maps": tally(EMPTY),
             "not_finite": tally(NOT_FINITE),
@@ -268,6 +270,9 @@ class AuditReport:
                     f"the parts belong to different audits: {differing[0]} differs; shards need the same "
                     "model, data, saliency, boxes and batch size"
                 )
+        reports = (
+            sorted((r for r in reports if len(r)), key=lambda r: int(r.rows["index"][0])) or reports
+        )
         ids = [image_id for report in reports for image_id in report.ids]
         return cls(np.concatenate([report.rows for report in reports]), ids, facts)
 
