@@ -68,7 +68,7 @@ class Correction(ABC):
     saliency: ClassVar[str] = "gradcam"
     #: Whether the loop trains on batches of images with `loss`; if not, `solve` does everything.
     by_batches: ClassVar[bool] = True
-    #: What it learns from, of "verdicts", "masks" and "units".
+    #: What it learns from, of "verdicts", "masks", "units" and "points".
     learns_from: ClassVar[frozenset[str]] = frozenset()
 
     def __repr__(self) -> str:
@@ -101,8 +101,8 @@ class Correction(ABC):
         Returns
         -------
         str
-            ``"verdict"``, ``"mask"``, ``"mask and verdict"``, or ``""`` for nothing: the image is
-            not answered, was answered "unsure", or this correction learns from something else.
+            ``"verdict"``, ``"mask"``, ``"mask and verdict"``, ``"points"``, or ``""`` for nothing: the
+            image is not answered, was answered "unsure", or this correction learns from something else.
         """
         verdict, mask = feedback.verdicts.get(image_id), feedback.masks.get(image_id)
         used = []
@@ -110,7 +110,13 @@ class Correction(ABC):
             used.append("mask")
         if "verdicts" in self.learns_from and verdict is not None and verdict.answer != "unsure":
             used.append("verdict")
+        if "points" in self.learns_from and image_id in feedback.points:
+            used.append("points")
         return " and ".join(used)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Give what is trained beside the model and no part of it; asked once, after `prepare`."""
+        return iter(())
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Losses:

@@ -19,7 +19,14 @@ from torch.nn import functional as F
 
 from xfeedback_widgets.bayesian import is_bayesian, kl
 from xfeedback_widgets.corrections.base import Correction, Losses, Solving
-from xfeedback_widgets.feedback import Feedback, RegionMask, Verdict
+from xfeedback_widgets.feedback import (
+    Feedback,
+    Point,
+    RegionMask,
+    Verdict,
+    points_of,
+    repointed,
+)
 from xfeedback_widgets.saliency.base import logits_of
 from xfeedback_widgets.units import LinearProblem, find_head, pooled_features, write
 
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from xfeedback_widgets.data import Batch, ImageSet
-    from xfeedback_widgets.feedback import Record
+    from xfeedback_widgets.feedback import Byproduct, Record
 
 
 _HOW = ("random", "shuffled", "maps", "masks")
@@ -70,16 +77,17 @@ class PlainFineTuning(Correction):
 
 
 class RandomFeedback(Correction):
-    """Another correction, fed with meaningless answers about the same images and units.
+    """Another correction, fed with meaningless answers and points about the same images and units.
 
     Parameters
     ----------
     correction
         The correction under test, with the settings under test.
     how
-        ``"random"`` draws each answer, accept or reject, with equal chance, and in place of each mask
-        blobs of as many relevant and irrelevant pixels. ``"shuffled"`` deals the real answers and masks
-        out to other images (and units), so that their proportions stay. ``"maps"`` keeps the answers and
+        ``"random"`` draws each answer, accept or reject, with equal chance, in place of each mask
+        blobs of as many relevant and irrelevant pixels, and points from all over the picture (the
+        control of LUAB). ``"shuffled"`` deals the real answers, masks and points out to other images (and
+        units), so that their proportions stay. ``"maps"`` keeps the answers and
         deals out the judged maps to other images; ``"masks"`` keeps them and deals out the masks.
     seed
         Of the draw.
@@ -119,6 +127,8 @@ class RandomFeedback(Correction):
         scrambled: list[Record] = []
         for said in (feedback.verdicts, feedback.units, feedback.masks):
             scrambled += self._scramble(list(said.values()), rng)
+        byproducts = [one for of_image in feedback.byproducts.values() for one in of_image]
+        scrambled += self._pointed_elsewhere(byproducts, rng)
         self._prepared: Correction = copy.copy(self.correction)
         self._prepared.prepare(model, data, Feedback.of(scrambled))
 
@@ -138,6 +148,15 @@ class RandomFeedback(Correction):
                 changed = {"map": other.map}
             yield dataclasses.replace(one, **changed)
 
+    def _pointed_elsewhere(self, said: list[Byproduct], rng: random.Random) -> Iterator[Byproduct]:
+        dealt = [point for one in said for point in points_of(one).values()]
+        rng.shuffle(dealt)
+        for one in said:
+            if self.how == "random":
+                yield repointed(one, lambda _: Point(rng.random(), rng.random()))
+            else:
+                yield repointed(one, lambda _: dealt.pop()) if self.how == "shuffled" else one
+
     @property
     def by_batches(self) -> bool:  # type: ignore[override]  # the other correction's
         """Whether batches are trained on."""
@@ -146,6 +165,10 @@ class RandomFeedback(Correction):
     def solve(self, model: nn.Module) -> Iterator[Solving]:
         """Whatever the other correction solves."""
         return self._prepared.solve(model)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the other correction trains beside the model."""
+        return self._prepared.parameters()
 
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         """The other correction's loss."""

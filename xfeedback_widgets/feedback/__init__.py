@@ -46,6 +46,7 @@ from .votes import (
     check_content,
     majority,
     points_of,
+    repointed,
 )
 
 __all__ = [
@@ -94,4 +95,5 @@ __all__ = [
     "import_records",
     "majority",
     "points_of",
+    "repointed",
 ]

@@ -14,7 +14,7 @@ from math import dist
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from .byproducts import CocoAB, Point
+from .byproducts import CocoAB, ImageNetAB, Point
 from .records import ANSWERS, Answer, Byproduct, Record, RegionMask, UnitVerdict, Verdict
 
 if TYPE_CHECKING:
@@ -273,6 +273,35 @@ def points_of(byproduct: Byproduct) -> Mapping[int | str | None, Point]:
     elif trace.final_click is not None:
         given.append((byproduct.target, trace.final_click))
     return {key: point for key, point in given if all(0 <= at <= 1 for at in point)}
+
+
+def repointed(byproduct: Byproduct, choose: Callable[[int | str | None], Point]) -> Byproduct:
+    """Give the same byproduct with other final points, for controls.
+
+    Parameters
+    ----------
+    byproduct
+        Of a browsing or a tagging page; only the points of :func:`points_of` change.
+    choose
+        Gives the new point of a class.
+    """
+    chosen = {key: choose(key) for key in points_of(byproduct)}
+    trace = byproduct.trace
+    if not chosen:
+        return byproduct
+    if isinstance(trace, ImageNetAB):
+        *before, last = trace.selectedRecord
+        x, y = chosen[byproduct.target]
+        return replace(
+            byproduct, trace=replace(trace, selectedRecord=(*before, last._replace(x=x, y=y)))
+        )
+    placed = [
+        action._replace(pointTo=chosen.get(action.iconType, action.pointTo))
+        if action.pointTo is not None
+        else action
+        for action in trace.actionHistories
+    ]
+    return replace(byproduct, trace=replace(trace, actionHistories=tuple(placed)))
 
 
 def _central(points: list[Point]) -> Point:

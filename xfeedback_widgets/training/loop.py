@@ -252,10 +252,11 @@ def iterate(
         if before.step:
             yield Epoch(0, epochs, _validate(model, validation, correction, settings))
 
+        trained = [*parameters, *correction.parameters()]
         optimizer = (
-            settings.optimizer(parameters)
+            settings.optimizer(trained)
             if settings.optimizer is not None
-            else torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+            else torch.optim.Adam(trained, lr=settings.lr, weight_decay=settings.weight_decay)
         )
         stepper = _Stepper(model, correction, optimizer, settings)
         prefetch = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load"))
@@ -366,7 +367,7 @@ def _schedule(
     if len(data) == 0:
         raise ValueError("the training set is empty")
     drawn = (i for i, m in feedback.masks.items() if i not in feedback.verdicts and not m.empty)
-    ids = [*feedback.verdicts, *drawn]
+    ids = dict.fromkeys([*feedback.verdicts, *drawn, *feedback.points])
     answered = torch.tensor([data.index(i) for i in ids if i in data], dtype=torch.long)
     from_answered = round(settings.answered_share * settings.batch_size) if len(answered) else 0
     from_answered = min(from_answered, len(answered))
