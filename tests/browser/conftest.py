@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -21,7 +22,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "artifacts" / "browser"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+DEBUG_PORT = _free_port()
 CHROMIUM_FLAGS = [
+    f"--remote-debugging-port={DEBUG_PORT}",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -208,12 +219,6 @@ class Server:
 _MODULES = {"lab": ["jupyterlab"], "notebook": ["notebook"], "voila": ["voila"]}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="session")
 def start_server(tmp_path_factory):
     """Start further servers: ``start_server("notebook")``."""
@@ -368,6 +373,83 @@ class Scene:
             self.server.shut_down_kernels()
 
 
+class Hand:
+    """A mouse, fingers or a pen as fast as real ones: no event waits for the one before.
+
+    Playwright's own mouse waits for a frame per move, so this one has a line of its own to the page.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        import websocket  # a dependency of jupyter_server
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{DEBUG_PORT}/json/list") as answer:
+            pages = json.load(answer)
+        page = next(p for p in pages if f"/{scene.name}.ipynb" in urllib.parse.unquote(p["url"]))
+        self._line = websocket.create_connection(
+            page["webSocketDebuggerUrl"], suppress_origin=True, timeout=30
+        )
+        self._sent = 0
+
+    def send(self, events: list[tuple[str, dict]], pause: float = 0.001) -> None:
+        """Send events at a steady pace, by default a thousand a second, and wait for them at the end."""
+        start, waiting = time.perf_counter(), set()
+        for number, (method, parameters) in enumerate(events):
+            while time.perf_counter() < start + number * pause:
+                pass
+            self._sent += 1
+            waiting.add(self._sent)
+            message = {"id": self._sent, "method": method, "params": parameters}
+            self._line.send(json.dumps(message))
+        while waiting:
+            answer = json.loads(self._line.recv())
+            assert "error" not in answer, answer
+            waiting.discard(answer.get("id"))
+
+    def draw(self, points, kind: str = "mouse", forces=None, pause: float = 0.001) -> None:
+        """Press at the first point, move over the others, and lift at the last."""
+        if kind == "touch":
+            moves = [("touchStart", [points[0]])]
+            moves += [("touchMove", [point]) for point in points[1:]]
+            self.touch([*moves, ("touchEnd", [])], pause)
+            return
+        names = ["mousePressed", *["mouseMoved"] * (len(points) - 1)]
+        pressures = [{}] * len(points) if forces is None else [{"force": float(f)} for f in forces]
+        drag = zip(names, points, pressures, strict=True)
+        events = [self._mouse("mouseMoved", points[0], kind, 0)]
+        events += [self._mouse(name, point, kind, 1, **force) for name, point, force in drag]
+        self.send([*events, self._mouse("mouseReleased", points[-1], kind, 0)], pause)
+
+    def touch(self, moves, pause: float = 0.001) -> None:
+        """Send ``(type, points of the fingers)``."""
+        self.send(
+            [
+                (
+                    "Input.dispatchTouchEvent",
+                    {
+                        "type": name,
+                        "touchPoints": [
+                            {"x": float(x), "y": float(y), "id": i}
+                            for i, (x, y) in enumerate(fingers)
+                        ],
+                    },
+                )
+                for name, fingers in moves
+            ],
+            pause,
+        )
+
+    @staticmethod
+    def _mouse(name: str, point, kind: str, buttons: int, **more) -> tuple[str, dict]:
+        x, y = map(float, point)
+        event = {"type": name, "x": x, "y": y, "buttons": buttons, "pointerType": kind, **more}
+        if name != "mouseMoved" or buttons:
+            event |= {"button": "left", "clickCount": 1}
+        return "Input.dispatchMouseEvent", event
+
+    def close(self) -> None:
+        self._line.close()
+
+
 # Both canvases of the view on screen hold pixels: the picture, and a map on top.
 PAINTED = """() => {
   const seen = [...document.querySelectorAll('.xf-root canvas')].filter(c => c.offsetParent !== null);
@@ -398,20 +480,49 @@ WATCH = """async milliseconds => {
 }"""
 
 
-@pytest.fixture
-def scene(browser, lab, request):
-    """Build and open scenes: ``scene([SETUP, OPEN])``; all is closed after the test."""
+@contextlib.contextmanager
+def _scenes(browser, lab: Server, test: str):
     scenes = []
 
     def make(cells: list[str], *, width: int = 1280, server: Server = lab) -> Scene:
-        name = f"{request.node.name}-{len(scenes)}".replace("[", "-").replace("]", "")
+        name = f"{test}-{len(scenes)}".replace("[", "-").replace("]", "")
         server.notebook(name, cells)
         scenes.append(Scene(browser, server, name, width))
         return scenes[-1]
 
-    yield make
-    for made in scenes:
-        made.close()
+    try:
+        yield make
+    finally:
+        for made in scenes:
+            made.close()
+
+
+@pytest.fixture
+def scene(browser, lab, request):
+    """Build and open scenes: ``scene([SETUP, OPEN])``; all is closed after the test."""
+    with _scenes(browser, lab, request.node.name) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def lasting_scene(browser, lab, request):
+    """Build scenes that all tests of a file share."""
+    with _scenes(browser, lab, Path(request.node.name).stem) as make:
+        yield make
+
+
+@pytest.fixture
+def hand():
+    """Lay a hand on a scene: ``hand(lab).draw(points, "pen")``."""
+    hands = []
+
+    def lay(on: Scene) -> Hand:
+        hands.append(Hand(on))
+        return hands[-1]
+
+    yield lay
+    for each in hands:
+        each.close()
 
 
 @pytest.fixture

@@ -130,7 +130,15 @@ function attach(model, root, cleanup) {
   const resized = new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(measure, 100); });
   resized.observe(root);
   cleanup.push(() => { resized.disconnect(); clearTimeout(timer); });
-  measure();
+  let screen = null; // a window can move to one with other pixels
+  const watch = () => {
+    screen?.removeEventListener("change", watch);
+    screen = window.matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+    screen.addEventListener("change", watch);
+    measure();
+  };
+  cleanup.push(() => screen.removeEventListener("change", watch));
+  watch();
 }
 
 export default {

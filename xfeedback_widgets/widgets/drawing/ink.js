@@ -547,7 +547,15 @@ function attach(model, pad, cleanup) {
   const resized = new ResizeObserver(measure);
   resized.observe(pad);
   cleanup.push(() => resized.disconnect());
-  measure();
+  let screen = null; // a window can move to one with other pixels
+  const watch = () => {
+    screen?.removeEventListener("change", watch);
+    screen = window.matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+    screen.addEventListener("change", watch);
+    measure();
+  };
+  cleanup.push(() => screen.removeEventListener("change", watch));
+  watch();
   for (const name of ["mask", "outline", "tool", "label"]) reactions[name]();
 }
 
