@@ -8,11 +8,19 @@ everybody's. Problems to try it on are in ``data``.
 from __future__ import annotations
 
 import math
+import random
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from xfeedback_widgets.feedback import RegionMask, UnitVerdict, Verdict
+from xfeedback_widgets.feedback import (
+    Byproduct,
+    Click,
+    ImageNetAB,
+    RegionMask,
+    UnitVerdict,
+    Verdict,
+)
 from xfeedback_widgets.saliency import upsample
 from xfeedback_widgets.session import judged_map
 
@@ -180,6 +188,49 @@ class Annotator:
             answers[unit] = "unsure" if math.isnan(share) else _verdict(share >= threshold)
             session.record(UnitVerdict(unit, answers[unit]))
         return answers
+
+    def clicks(
+        self, image_ids: Sequence[str], *, inside: float = 0.829, seed: int = 0
+    ) -> list[Byproduct]:
+        """Click once on each image, as on the pages of ImageNet-AB.
+
+        Parameters
+        ----------
+        image_ids
+            Images without a relevant pixel, or without any other, are left out.
+        inside
+            Share of clicks, in [0, 1], on the relevant pixels; the others are anywhere else. People's was
+            82.9 % (arXiv 2303.17595).
+        seed
+            Of the places; the click on an image does not depend on which others are asked for.
+
+        Returns
+        -------
+        list of Byproduct
+            For the class of each image; to be given to ``session.record``.
+        """
+        if not 0 <= inside <= 1:
+            raise ValueError(f"inside must be in [0, 1], got {inside}")
+        found = []
+        for image_id in image_ids:
+            index = self.data.index(image_id)
+            mask = self.data.mask(index)
+            if mask is None or not mask.any() or mask.all():
+                continue
+            rng = random.Random(f"{seed} {image_id}")
+            rows, columns = (mask if rng.random() < inside else ~mask).nonzero(as_tuple=True)
+            at = rng.randrange(len(rows))
+            height, width = mask.shape
+            x, y = (
+                (int(columns[at]) + rng.random()) / width,
+                (int(rows[at]) + rng.random()) / height,
+            )
+            trace = ImageNetAB(
+                image_id, height, width, height, width,
+                selected=True, selectedCount=1, selectedRecord=(Click(x, y, 0),),
+            )  # fmt: skip
+            found.append(Byproduct(image_id, trace, target=int(self.data.labels[index])))
+        return found
 
 
 def _verdict(relevant: bool) -> Answer:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from xfeedback_widgets.corrections.base import Correction, Losses
-from xfeedback_widgets.data.points import followed, pushed
+from xfeedback_widgets.data.points import followed, in_view
 from xfeedback_widgets.saliency import GradCAM, NoSpatialLayerError, find_target_layer
 from xfeedback_widgets.saliency.base import evaluating, logits_of, plain, prepared, recorded
 
@@ -177,7 +177,9 @@ class Luab(Correction):
                 continue
             position = data.index(image_id)
             for column, point in _columns(data, position, by_class).items():
-                place = _place(data, position, feedback.byproducts[image_id], point)
+                trace = feedback.byproducts[image_id][-1].trace
+                shown = (trace.originalImageHeight, trace.originalImageWidth)
+                place = in_view(data, position, point, shown)
                 if place is not None:
                     points[position, column] = torch.tensor(place)
                     weights[position, column] = dwell.get(image_id, 1.0)
@@ -354,19 +356,6 @@ def _columns(
         if point is not None:
             found[column] = point
     return found
-
-
-def _place(
-    data: ImageSet, position: int, byproducts: tuple[Byproduct, ...], point: Point
-) -> tuple[float, float] | None:
-    """Say where a point of the displayed picture lies in the tensor; None: outside."""
-    trace = byproducts[-1].trace
-    shown = (trace.originalImageHeight, trace.originalImageWidth)
-    if data.preprocessing and shown == data.source_size(position):
-        size = data[position][0].shape[1:]
-        if shown != tuple(size):
-            return pushed(point, shown, data.preprocessing, (size[0], size[1]))
-    return point
 
 
 def _dwell(feedback: Feedback) -> dict[str, float]:

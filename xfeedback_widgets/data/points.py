@@ -2,7 +2,7 @@
 
 A point is where somebody clicked, (x, y) from (0, 0), the left upper corner, to (1, 1). :func:`pushed`
 follows resizing and cropping that every picture undergoes alike, :func:`followed` the random transform of one
-batch. Boxes and masks are the neighbours' business.
+batch; :func:`in_view` asks whether there is anything to follow. Boxes and masks are the neighbours' business.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from xfeedback_widgets.data.boxes import Box, push, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from xfeedback_widgets.data.imageset import ImageSet
 
 _NEAR = 64  # positions the transform is estimated from, around the point
 _GRID = 64  # of at most so many to a side
@@ -70,6 +72,36 @@ def pushed(
             (point[1] * source[0] * view.scale[0] + view.offset[0]) / view.size[0],
         )
     return moved if all(0 <= at <= 1 for at in moved) else None
+
+
+def in_view(
+    data: ImageSet, index: int, point: tuple[float, float], shown: tuple[int, int]
+) -> tuple[float, float] | None:
+    """Say where a point of the picture somebody was shown lies in what the model is fed.
+
+    Parameters
+    ----------
+    data
+        The images.
+    index
+        Which image.
+    point
+        (x, y), of the picture that was shown.
+    shown
+        (height, width) of that picture. If it is the size of the source, and the source is resized or
+        cropped on its way to the model, the point goes the same way; else what was shown is what the
+        model is fed, as in this toolkit's widgets.
+
+    Returns
+    -------
+    tuple of float, or None
+        (x, y), of the tensor; None where the model does not see the point.
+    """
+    if data.preprocessing and shown == data.source_size(index):
+        height, width = data[index][0].shape[1:]
+        if shown != (height, width):
+            return pushed(point, shown, data.preprocessing, (height, width))
+    return point
 
 
 def followed(points: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:

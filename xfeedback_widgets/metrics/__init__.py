@@ -1,7 +1,7 @@
 """Did it help: accuracy by group, calibration, and whether attention lies on the relevant pixels.
 
 Functions over tensors, and :func:`evaluate`, which runs a model over an image set once and computes all
-that the set allows. Nothing here trains, plots or knows about feedback.
+that the set allows; :func:`click_quality` says how good people's clicks are. Nothing here trains or plots.
 """
 
 from xfeedback_widgets.metrics.classification import (
@@ -11,6 +11,7 @@ from xfeedback_widgets.metrics.classification import (
     mean_group_accuracy,
     worst_group_accuracy,
 )
+from xfeedback_widgets.metrics.clicks import ClickQuality, Rate, click_quality, hit_rate
 from xfeedback_widgets.metrics.evaluation import evaluate
 from xfeedback_widgets.metrics.localization import (
     attribution_overlap,
@@ -26,14 +27,18 @@ from xfeedback_widgets.metrics.uncertainty import (
 )
 
 __all__ = [
+    "ClickQuality",
+    "Rate",
     "accuracy",
     "attribution_overlap",
     "brier_score",
+    "click_quality",
     "empty_maps",
     "energy_pointing_game",
     "evaluate",
     "expected_calibration_error",
     "group_accuracies",
+    "hit_rate",
     "iou",
     "mean_group_accuracy",
     "negative_log_likelihood",
