@@ -19,7 +19,8 @@ assert _spec.loader is not None
 _tests: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_tests)
 
-SETUP, OPEN, Scene = _tests.SETUP, _tests.OPEN, _tests.Scene
+SETUP, OPEN = _tests.SETUP, _tests.OPEN
+Scene, Hand = _tests.Scene, _tests.Hand
 
 
 @contextlib.contextmanager

@@ -59,17 +59,19 @@ class Stroke(ByValue):
     ----------
     tool
         ``"brush"``, ``"eraser"``: a path; ``"rectangle"``: two opposite corners; ``"polygon"``: its
-        vertices; ``"cells"``: two opposite corners of each marked cell of the map, in turn;
-        ``"fill"`` (everything hotter than a threshold), ``"invert"``, ``"clear"`` and ``"copy"``
-        (the mask of another version) need no points.
+        vertices; ``"cells"`` (of the map), ``"fill"`` (everything hotter than a threshold) and
+        ``"copy"`` (another mask in this one's place): two opposite corners of each rectangle they
+        consist of, in turn; ``"invert"`` (swaps its value with unset, or relevant with irrelevant
+        where that is 0) and ``"clear"`` need no points.
     value
         What was painted: -1 irrelevant, 0 unset, +1 relevant.
     size
         Diameter in image pixels of brush and eraser, the threshold in [0, 1] of a fill, else 0.
     points
         [n, 2] x and y in image pixels (0 to W and 0 to H, pixel centres at .5; outside the picture
-        where the stroke left it) or [n, 3] with the pen's pressure in [0, 1]. Kept as a read-only
-        float32 copy.
+        where the stroke left it) or [n, 3] with the pen's pressure in [0, 1], by which the diameter
+        is multiplied; of a copy, 1 where a rectangle is relevant and 0 where it is irrelevant.
+        Kept as a read-only float32 copy.
 
     Raises
     ------

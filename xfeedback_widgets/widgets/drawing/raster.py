@@ -147,15 +147,19 @@ def _paint(mask: Mask, value: int, centres: Floats, radius: Floats) -> None:
     right, bottom = np.clip(np.ceil(high), 0, (width, height)).astype(int)
     if left >= right or top >= bottom:
         return
-    edges = np.zeros((bottom - top, right - left + 1), np.int32)
-    shifted = centres - (left, top)
-    for segments, rows in _rows(shifted, radius, bottom - top):
-        start, stop = _interval(shifted, radius, segments, (rows + 0.5).astype(np.float64))
-        start = np.clip(np.ceil(start - 0.5), 0, right - left).astype(np.int64)
-        stop = np.clip(np.floor(stop - 0.5) + 1, 0, right - left).astype(np.int64)
+    width = right - left + 1
+    edges = np.zeros(width * (bottom - top), np.int32)
+    centres = centres - (left, top)
+    tangents = _tangents(centres, radius)
+    for segments, rows in _rows(centres, radius, bottom - top):
+        start, stop = _interval(centres, radius, tangents, segments, rows)
+        start = np.clip(np.ceil(start - 0.5), 0, width - 1).astype(np.int64)
+        stop = np.clip(np.floor(stop + 0.5), 0, width - 1).astype(np.int64)
         inside = stop > start
-        np.add.at(edges, (rows[inside], start[inside]), 1)
-        np.add.at(edges, (rows[inside], stop[inside]), -1)
+        # of the same type as the edges: forty times faster
+        np.add.at(edges, (rows * width + start)[inside], np.int32(1))
+        np.add.at(edges, (rows * width + stop)[inside], np.int32(-1))
+    edges = edges.reshape(-1, width)
     covered = np.cumsum(edges, axis=1, out=edges)[:, :-1] > 0
     mask[top:bottom, left:right][covered] = value
 
@@ -180,38 +184,55 @@ def _expand(first: Integers, last: Integers) -> Iterator[tuple[Integers, Integer
         yield index, np.arange(len(index)) - np.repeat(ahead, lengths) + first[index]
 
 
-def _interval(
-    centres: Floats, radius: Floats, segments: Integers, y: Floats
-) -> tuple[Floats, Floats]:
-    """Return where horizontal lines enter and leave what a disc covers on straight ways.
+def _tangents(centres: Floats, radius: Floats) -> Floats:
+    """Return the two tangents of each pair of neighbouring discs.
 
-    That is the convex hull of the two discs: bounded by arcs of both and by two tangents, so that
-    the outermost crossings of these four are the ends of the interval.
+    Returns
+    -------
+    ndarray of float, shape [2, 5, segments]
+        A point (x, y), the slope dx / dy, and the range of y; an empty range where there is none.
     """
-    (x0, y0), (x1, y1) = centres[segments].T, centres[segments + 1].T
-    r0, r1 = radius[segments], radius[segments + 1]
-    left, right = np.full(len(y), np.inf), np.full(len(y), -np.inf)
-    for x, middle, r in ((x0, y0, r0), (x1, y1, r1)):
-        half = np.sqrt(np.maximum(r**2 - (y - middle) ** 2, 0.0))
-        hit = np.abs(y - middle) <= r
-        left = np.where(hit, np.minimum(left, x - half), left)
-        right = np.where(hit, np.maximum(right, x + half), right)
+    (x0, y0), (x1, y1), r0, r1 = centres[:-1].T, centres[1:].T, radius[:-1], radius[1:]
     way = np.hypot(x1 - x0, y1 - y0)
     apart = way > np.abs(r0 - r1)  # else one disc holds the other
     length = np.where(apart, way, 1.0)
     ux, uy = (x1 - x0) / length, (y1 - y0) / length
     cosine = np.clip((r0 - r1) / length, -1.0, 1.0)
     sine = np.sqrt(1.0 - cosine**2)
+    lines = []
     for side in (-1.0, 1.0):
-        # the normal of the tangent on this side
+        # the normal of the tangent on this side leads from both centres to where it touches
         nx, ny = ux * cosine - side * uy * sine, uy * cosine + side * ux * sine
-        from_y, to_y = y0 + r0 * ny, y1 + r1 * ny
-        rise = to_y - from_y
-        t = (y - from_y) / np.where(rise == 0, 1.0, rise)
-        hit = apart & (rise != 0) & (t >= 0) & (t <= 1)
-        x = (x0 + r0 * nx) * (1 - t) + (x1 + r1 * nx) * t
-        left = np.where(hit, np.minimum(left, x), left)
-        right = np.where(hit, np.maximum(right, x), right)
+        x, y, rise = x0 + r0 * nx, y0 + r0 * ny, y1 + r1 * ny - (y0 + r0 * ny)
+        there = apart & (rise != 0)
+        slope = (x1 + r1 * nx - x) / np.where(there, rise, 1.0)
+        low = np.where(there, np.minimum(y, y + rise), np.inf)
+        lines.append([x, y, slope, low, np.maximum(y, y + rise)])
+    return np.array(lines)
+
+
+def _interval(
+    centres: Floats, radius: Floats, tangents: Floats, segments: Integers, rows: Integers
+) -> tuple[Floats, Floats]:
+    """Return where the middle of a row enters and leaves what a disc covers on a straight way.
+
+    That is the convex hull of the two discs: bounded by arcs of both and by two tangents, so that
+    the outermost crossings of these four are the ends of the interval.
+    """
+    y = rows + np.float64(0.5)
+    left, right = np.full(len(y), np.inf), np.full(len(y), -np.inf)
+    for end in (segments, segments + 1):
+        x, middle = centres[end].T
+        squared = radius[end] ** 2 - (y - middle) ** 2
+        half = np.where(squared >= 0, np.sqrt(np.maximum(squared, 0.0)), -np.inf)
+        np.minimum(left, x - half, out=left)
+        np.maximum(right, x + half, out=right)
+    for line in tangents:
+        from_x, from_y, slope, low, high = line[:, segments]
+        x = from_x + (y - from_y) * slope
+        hit = (y >= low) & (y <= high)
+        np.minimum(left, x, out=left, where=hit)
+        np.maximum(right, x, out=right, where=hit)
     return left, right
 
 
@@ -222,12 +243,13 @@ def _wind(mask: Mask, value: int, points: Floats) -> None:
     """Set every pixel that a closed line runs around (winding number other than 0)."""
     height, width = mask.shape
     here, there = points[:, :2], np.roll(points[:, :2], -1, axis=0)
-    edges = np.zeros((height, width + 1), np.int32)
+    edges = np.zeros(height * (width + 1), np.int32)
     low, high = np.minimum(here[:, 1], there[:, 1]), np.maximum(here[:, 1], there[:, 1])
     first, last = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (low, high))
     for side, rows in _expand(first, last):
         (x0, y0), (x1, y1) = here[side].T, there[side].T
         x = x0 + (rows + 0.5 - y0) / (y1 - y0) * (x1 - x0)
         column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-        np.add.at(edges, (rows, column), np.where(y1 > y0, 1, -1))
-    mask[np.cumsum(edges, axis=1, out=edges)[:, :-1] != 0] = value
+        np.add.at(edges, rows * (width + 1) + column, np.where(y1 > y0, 1, -1).astype(np.int32))
+    turns = np.cumsum(edges.reshape(height, width + 1), axis=1)[:, :-1]
+    mask[turns != 0] = value
