@@ -2,20 +2,23 @@
 
 ``xfeedback train`` opens a session directory with a model and data that a function of yours builds, and
 trains on the answers in it; ``export``, ``versions`` and ``rollback`` work on the directory alone; ``demo``
-runs the whole loop on real digits. Parsing and printing live here, nothing else.
+runs the whole loop on real digits. ``audit`` ranks the classes of a classifier by its attention to the
+object, a shard per process under ``torchrun``. Parsing and printing live here, nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xfeedback_widgets import __version__
-from xfeedback_widgets.data import UnreadableImageError
+from xfeedback_widgets import __version__, audit
+from xfeedback_widgets.data import UnreadableImageError, image_folder, mask_folder, read_boxes
 from xfeedback_widgets.feedback import Journal, JournalError, export_records
 from xfeedback_widgets.session import Session
 from xfeedback_widgets.training import DamagedVersionError, Settings, VersionStore
@@ -91,11 +94,119 @@ def _parser() -> argparse.ArgumentParser:
     versions.add_argument("directory", type=Path)
     versions.set_defaults(command=_versions)
 
+    _add_audit(commands)
+
     rollback = commands.add_parser("rollback", help="make an older version the current one")
     rollback.add_argument("directory", type=Path)
     rollback.add_argument("version", type=int)
     rollback.set_defaults(command=_rollback)
     return parser
+
+
+def _add_audit(commands: Any) -> None:
+    command = commands.add_parser("audit", help="rank classes by attention to the object")
+    command.add_argument(
+        "model", metavar="MODEL", help="torchvision's name, timm/NAME, or MODULE:FUNCTION of yours"
+    )
+    command.add_argument("data", type=Path, metavar="DATA", help="folder with a folder per class")
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("--boxes", type=Path, help="folder of VOC XML, COCO .json, or .csv table")
+    where.add_argument("--masks", type=Path, help="folder of PNG masks named like the images")
+    command.add_argument(
+        "--relevant",
+        type=int,
+        nargs="+",
+        metavar="VALUE",
+        help="values of masks that are the object",
+    )
+    command.add_argument(
+        "--weights", type=Path, help=".safetensors, or .pt that weights_only reads"
+    )
+    command.add_argument(
+        "--outputs",
+        type=Path,
+        metavar="CSV",
+        help="columns class and output: the model's output of each class",
+    )
+    command.add_argument("--saliency", default="gradcam++", metavar="METHOD")
+    command.add_argument("--batch-size", type=int, default=32)
+    command.add_argument("--device", help="default: a GPU where there is one")
+    command.add_argument("--directory", type=Path, help="keep rows here, and go on after a stop")
+    command.add_argument(
+        "--output",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="reports to write: .html .json .csv .parquet",
+    )
+    command.add_argument("--lowest", type=int, default=20, help="how many classes to print")
+    command.set_defaults(command=_audit)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and arguments.directory is None:
+        raise ValueError("several processes need --directory, a folder that all of them see")
+    if ":" in arguments.model:
+        model, transform = _function(arguments.model)(), None
+        if arguments.weights is not None:
+            model.load_state_dict(audit.read_weights(arguments.weights))
+    else:
+        model, transform = audit.load_model(arguments.model, arguments.weights)
+    data = image_folder(arguments.data, transform)
+    outputs = None if arguments.outputs is None else _outputs(arguments.outputs, data.class_names)
+    count = audit.count_outputs(model, data)
+    if outputs is None and count != data.num_classes:
+        raise ValueError(
+            f"{arguments.model} has {count} outputs and {arguments.data} {data.num_classes} class folders; "
+            "say with --outputs which output belongs to which folder"
+        )
+    masks = None
+    if arguments.masks is not None:
+        masks = mask_folder(data, arguments.masks, relevant=arguments.relevant)
+    report = audit.audit(
+        model, data, masks=masks, saliency=arguments.saliency, batch_size=arguments.batch_size,
+        boxes=None if arguments.boxes is None else read_boxes(arguments.boxes),
+        outputs=outputs,
+        device=arguments.device or _device(), directory=arguments.directory,
+        progress=rank == 0, shard=(rank, world) if world > 1 else None,
+    )  # fmt: skip
+    if world > 1:
+        if rank > 0:
+            return 0
+        while (
+            audit.finished(arguments.directory, world) < world
+        ):  # torchrun ends us where one of them fails
+            time.sleep(0.2)
+        report = audit.AuditReport.load(arguments.directory)
+    shown = ("class", "images", "accuracy", "accuracy_top5", "crs", "low", "high", "expected")
+    table = report.class_table.rows(slice(arguments.lowest))
+    print(audit.Table({name: table[name] for name in shown}, title=table.title))
+    print(report)
+    for path in arguments.output:
+        report.save(path)
+        print(f"written: {path}")
+    return 0
+
+
+def _device() -> str:
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def _outputs(path: Path, class_names: Sequence[str]) -> list[int]:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        if not {"class", "output"} <= set(reader.fieldnames or ()):
+            raise ValueError(
+                f"{path} needs the columns class and output, it has {reader.fieldnames}"
+            )
+        found = {row["class"]: int(row["output"]) for row in reader}
+    missing = [name for name in class_names if name not in found]
+    if missing:
+        raise ValueError(f"{path} has no row for class {missing[0]!r}")
+    return [found[name] for name in class_names]
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -132,22 +243,25 @@ def _report(event: str, payload: Any) -> None:
 
 
 def _problem(where: str) -> dict[str, Any]:
-    module_name, _, function_name = where.partition(":")
-    if not function_name:
-        raise ValueError(f"--problem takes MODULE:FUNCTION, got {where!r}")
-    if "" not in sys.path:  # a script of the working directory, as with python -m
-        sys.path.insert(0, "")
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot load {where!r}: {error}") from error
-    arguments = function()
+    arguments = _function(where)()
     if not isinstance(arguments, dict) or not {"model", "data"} <= arguments.keys():
         raise ValueError(
             f"{where} must return a dict of xf.Session's arguments with 'model' and 'data', "
             f"got {type(arguments).__name__}"
         )
     return arguments
+
+
+def _function(where: str) -> Any:
+    module_name, _, function_name = where.partition(":")
+    if not function_name:
+        raise ValueError(f"--problem takes MODULE:FUNCTION, got {where!r}")
+    if "" not in sys.path:  # a script of the working directory, as with python -m
+        sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot load {where!r}: {error}") from error
 
 
 def _existing(directory: Path, name: str) -> Path:

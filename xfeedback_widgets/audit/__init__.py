@@ -12,6 +12,7 @@ from typing import Any
 
 from xfeedback_widgets.audit.agreement import agreement
 from xfeedback_widgets.audit.followups import ambiguous, cover, natural_adversarials, same_map
+from xfeedback_widgets.audit.models import count_outputs, load_model, read_weights
 from xfeedback_widgets.audit.regions import Regions
 from xfeedback_widgets.audit.report import AuditReport
 from xfeedback_widgets.audit.rows import STATUS, Region
@@ -30,9 +31,12 @@ __all__ = [
     "agreement",
     "ambiguous",
     "audit",
+    "count_outputs",
     "cover",
     "finished",
+    "load_model",
     "natural_adversarials",
+    "read_weights",
     "same_map",
 ]
 
