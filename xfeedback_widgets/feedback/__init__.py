@@ -26,6 +26,8 @@ from .exchange import (
     import_crayon_units,
     import_records,
 )
+from .formats.gradia import export_gradia_labels, import_gradia_labels
+from .formats.png import export_png, import_png
 from .journal import Event, Journal, JournalError
 from .reasonability import CELLS, Cell, ReasonabilityMatrix, category
 from .records import (
@@ -83,7 +85,9 @@ __all__ = [
     "export_ab",
     "export_crayon",
     "export_crayon_units",
+    "export_gradia_labels",
     "export_imagenet_xml",
+    "export_png",
     "export_records",
     "from_dict",
     "hashed_id",
@@ -91,7 +95,9 @@ __all__ = [
     "import_coco_ab",
     "import_crayon",
     "import_crayon_units",
+    "import_gradia_labels",
     "import_imagenet_ab",
+    "import_png",
     "import_records",
     "majority",
     "points_of",

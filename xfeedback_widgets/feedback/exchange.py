@@ -185,10 +185,11 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, object]]:
             if len(line) > MAX_LINE:
                 raise ExchangeError(f"{path}, line {number}: longer than {MAX_LINE} bytes")
             if line.strip():
-                yield number, _json(line, f"{path}, line {number}")
+                yield number, parse_json(line, f"{path}, line {number}")
 
 
-def _json(data: bytes | str, where: str) -> object:
+def parse_json(data: bytes | str, where: str) -> object:
+    """Return what a strict decoder makes of a text; errors start with ``where``."""
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         return json_decoder().decode(text)
@@ -240,7 +241,7 @@ def _from_cells(cells: dict[str, Any], where: str) -> dict[str, Any]:
     data = {name: value for name, value in cells.items() if value is not None}
     for name in _ARRAYS:
         if name in data:
-            data[name] = _json(data[name], f"{where}, column {name}")
+            data[name] = parse_json(data[name], f"{where}, column {name}")
     return {"kind": "verdict", **data, "format": FORMAT}
 
 
@@ -499,7 +500,7 @@ def export_crayon_units(
 
 def _list(path: Path, allowed: set[Any], what: str, *, ids: Sequence[Any]) -> list[Any]:
     _check_ids(ids)
-    found = _json(path.read_bytes(), str(path))
+    found = parse_json(path.read_bytes(), str(path))
     if not isinstance(found, list):
         raise ExchangeError(f"{path}: a JSON list is expected, got {type(found).__name__}")
     if len(found) != len(ids):
