@@ -11,8 +11,9 @@ from xfeedback_widgets.audit import AuditReport
 from xfeedback_widgets.audit.rows import ROW
 
 
-def ranked(crs, names) -> AuditReport:
+def ranked(crs, names, area=0.5) -> AuditReport:
     rows = np.zeros(len(crs), ROW)
+    rows["area"] = area
     rows["index"] = rows["label"] = np.arange(len(crs))
     rows["rs"] = crs
     facts = {
@@ -47,3 +48,13 @@ def test_only_classes_with_a_crs_in_both_count():
         xf.audit.agreement(one, two)
     with pytest.raises(ValueError, match="0 classes with a crs in common"):
         xf.audit.agreement(one, ranked([0.1] * 3, "xyz"), lowest=[1])
+
+
+def test_rankings_by_lift_do_not_agree_for_the_size_of_boxes_alone():
+    area = np.arange(1, 9) / 10
+    one = ranked(area * [1.1, 1.2, 1.0, 1.15, 1.05, 1.12, 1.02, 1.08], "abcdefgh", area)
+    two = ranked(area * [1.0, 1.08, 1.12, 1.02, 1.2, 1.05, 1.15, 1.1], "abcdefgh", area)
+    assert xf.audit.agreement(one, two, lowest=[3])["spearman"][0] > 0.95
+    assert xf.audit.agreement(one, two, lowest=[3], by="lift")["spearman"][0] < 0
+    with pytest.raises(ValueError, match="by is 'area'"):
+        xf.audit.agreement(one, two, lowest=[3], by="area")

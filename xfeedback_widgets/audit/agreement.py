@@ -13,11 +13,18 @@ from xfeedback_widgets.audit.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Literal
 
     from xfeedback_widgets.audit.report import AuditReport
 
 
-def agreement(one: AuditReport, two: AuditReport, *, lowest: Sequence[int] = (20, 100)) -> Table:
+def agreement(
+    one: AuditReport,
+    two: AuditReport,
+    *,
+    lowest: Sequence[int] = (20, 100),
+    by: Literal["crs", "lift"] = "crs",
+) -> Table:
     """Compare which classes two audits rank lowest, as the paper does for two models.
 
     Parameters
@@ -26,24 +33,32 @@ def agreement(one: AuditReport, two: AuditReport, *, lowest: Sequence[int] = (20
         Audits with class names in common; only classes with a crs in both count.
     lowest
         How many of the lowest classes to compare; each must be smaller than the number of classes.
+    by
+        ``"crs"``, as in the paper, or ``"lift"``, crs over what even maps would give. Large objects raise
+        the crs of every model, so rankings by crs agree in part because both know the size of the boxes;
+        rankings by lift do not.
 
     Returns
     -------
     Table
         A row for each of `lowest`: ``lowest``, ``classes`` (how many there are), ``shared`` (how many are
         among the lowest of both), ``expected`` (how many would be by chance), ``p`` (Fisher's exact test,
-        one-sided: as many or more by chance), and ``spearman``, ``spearman_p`` of all classes' crs.
+        one-sided: as many or more by chance), and ``spearman``, ``spearman_p`` of all classes.
 
     Raises
     ------
     ValueError
-        Fewer than three classes in common, or `lowest` out of range.
+        Fewer than three classes in common, `lowest` out of range, or an unknown `by`.
     """
     from scipy import stats
 
-    crs = [dict(zip(r.class_table["class"], r.class_table["crs"], strict=True)) for r in (one, two)]
+    if by not in ("crs", "lift"):
+        raise ValueError(f"by is {by!r}; rank by 'crs' or 'lift'")
+    scored = [dict(zip(r.class_table["class"], r.class_table[by], strict=True)) for r in (one, two)]
     names = [
-        name for name in crs[0] if name in crs[1] and not np.isnan([c[name] for c in crs]).any()
+        name
+        for name in scored[0]
+        if name in scored[1] and not np.isnan([c[name] for c in scored]).any()
     ]
     count = len(names)
     if count < 3:
@@ -52,7 +67,7 @@ def agreement(one: AuditReport, two: AuditReport, *, lowest: Sequence[int] = (20
         )
     if not all(0 < k < count for k in lowest):
         raise ValueError(f"lowest is {tuple(lowest)}; expected numbers from 1 to {count - 1}")
-    scores = np.array([[c[name] for name in names] for c in crs])
+    scores = np.array([[c[name] for name in names] for c in scored])
     ranks = scores.argsort(1, kind="stable").argsort(1)
     shared = [int(((ranks[0] < k) & (ranks[1] < k)).sum()) for k in lowest]
     p = [
