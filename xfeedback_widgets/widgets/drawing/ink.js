@@ -74,21 +74,23 @@ function bitmapOf(values, value, width, height) {
   return canvas;
 }
 
+// lines between a pixel inside and one outside, joined where they go on straight
 function outlineOf(values, value, width, height) {
   const path = new Path2D();
-  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && values[y * width + x] === value;
-  const edges = (lines, length, differ, draw) => {
-    for (let line = 0; line <= lines; line++)
-      for (let from = 0; from < length; from++) {
-        if (!differ(from, line)) continue;
-        let to = from + 1;
-        while (to < length && differ(to, line)) to++;
-        draw(from, to, line);
-        from = to;
+  const trace = (lines, length, stride, step, draw) => {
+    for (let line = 0; line <= lines; line++) {
+      let from = -1;
+      for (let at = 0; at <= length; at++) {
+        const index = line * stride + at * step;
+        const differs = at < length &&
+          (line < lines && values[index] === value) !== (line > 0 && values[index - stride] === value);
+        if (differs && from < 0) from = at;
+        else if (!differs && from >= 0) { draw(from, at, line); from = -1; }
       }
+    }
   };
-  edges(height, width, (x, y) => inside(x, y) !== inside(x, y - 1), (a, b, y) => { path.moveTo(a, y); path.lineTo(b, y); });
-  edges(width, height, (y, x) => inside(x, y) !== inside(x - 1, y), (a, b, x) => { path.moveTo(x, a); path.lineTo(x, b); });
+  trace(height, width, width, 1, (a, b, y) => { path.moveTo(a, y); path.lineTo(b, y); });
+  trace(width, height, 1, width, (a, b, x) => { path.moveTo(x, a); path.lineTo(x, b); });
   return path;
 }
 

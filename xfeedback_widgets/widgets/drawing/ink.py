@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _HERE = Path(__file__).parent
-_LONGEST = 2048  # of the mask as the page gets it; a larger one is thinned out
+_LONGEST = 1024  # of the mask as the page gets it; a larger one is thinned out
 _UNFINISHED = 8  # strokes of which parts are kept while their end is on its way
 _REMEMBERED = 32  # strokes that the page is told to be in the mask, or refused
 
