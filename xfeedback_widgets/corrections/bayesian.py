@@ -256,7 +256,8 @@ class BayesianFeedback(Correction):
         density = torch.zeros((), device=images.device)
         if len(answered):
             # a slice, because answered images come last in a batch and a view costs nothing
-            trunk = _Trunk(slice(int(answered[0]), int(answered[-1]) + 1))
+            rows = slice(int(answered[0]), int(answered[-1]) + 1)
+            trunk = _Trunk(rows)
 
             def condition(mean: Tensor, std: Tensor) -> Tensor:
                 nonlocal density
@@ -265,7 +266,8 @@ class BayesianFeedback(Correction):
                 evidence = evidence.repeat(draws, 1, 1, 1)
                 if self.gradient_mask:
                     evidence = evidence & trunk.influential(model, layer, images, drawn)
-                density = evidence_density(mean, std.clamp_min(self.sigma_floor), evidence).mean()
+                floored = std[rows].clamp_min(self.sigma_floor)
+                density = evidence_density(mean[rows], floored, evidence[rows]).sum() / len(images)
                 return drawn.masked_fill(evidence, 0)
 
             with trunk.listening(model, when=self.gradient_mask), intercepted(layer, condition):
