@@ -59,16 +59,16 @@ def scatter(report: AuditReport, label: int) -> Figure:
     axes = figure.add_subplot()
     axes.scatter(table["accuracy"], table["crs"], s=22, color=_BLUE, alpha=0.7, linewidths=0)
     named = np.flatnonzero(table["accuracy"] >= _MOSTLY_RIGHT)[:label]
-    texts = [
-        axes.annotate(
-            _short(table["class"][place]),
-            (table["accuracy"][place], table["crs"][place]),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize=8,
-        )
-        for place in named.tolist()
-    ]
+    texts = []
+    for place in named.tolist():
+        accuracy, crs = float(table["accuracy"][place]), float(table["crs"][place])
+        right = accuracy > 0.7  # no room to the right of the dot
+        texts.append(
+            axes.annotate(
+                _short(table["class"][place]), (accuracy, crs), xytext=(-5 if right else 5, -2),
+                textcoords="offset points", fontsize=8, ha="right" if right else "left",
+            )
+        )  # fmt: skip
     _plain(texts)
     axes.set(xlim=(-0.02, 1.02), ylim=(0, 1), xlabel="accuracy", ylabel="crs")
     axes.grid(alpha=0.3)
