@@ -26,6 +26,7 @@ from .exchange import (
     import_crayon_units,
     import_records,
 )
+from .formats.coco import export_coco, import_coco
 from .formats.gradia import export_gradia_labels, import_gradia_labels
 from .formats.png import export_png, import_png
 from .journal import Event, Journal, JournalError
@@ -83,6 +84,7 @@ __all__ = [
     "category",
     "check_content",
     "export_ab",
+    "export_coco",
     "export_crayon",
     "export_crayon_units",
     "export_gradia_labels",
@@ -92,6 +94,7 @@ __all__ = [
     "from_dict",
     "hashed_id",
     "import_bubbleview",
+    "import_coco",
     "import_coco_ab",
     "import_crayon",
     "import_crayon_units",
