@@ -71,6 +71,7 @@ class AlignmentDesk(Desk):
         self._members: frozenset[int] = frozenset()
         self._chosen_at = 0.0  # when the cell was: what is answered later is done with
         self._empty: dict[str, tuple[RegionMask, bool]] = {}
+        self._read: tuple[Any, ...] = (None,)  # what the sets above were made from
         self._done_adjusting: set[int] = set()
         self._other_queue = Queue([], self._done_adjusting.__contains__)
         super().__init__(session, page_size=1, **options)
@@ -151,13 +152,15 @@ class AlignmentDesk(Desk):
     def reread_answers(self) -> None:
         """Read from the session what was judged and drawn."""
         with self.lock:
-            feedback, here = self._session.feedback, self._data
+            feedback, here, version = self._session.feedback, self._data, self._session.version
+            known, self._read = self._read, (feedback, version, self.again, self._chosen_at)
+            if known[0] is feedback and known[1:] == self._read[1:]:
+                return
             own = {
                 here.index(image_id): vote
                 for image_id, votes in feedback.votes.items()
                 if image_id in here and (vote := self.own_verdict(votes)) is not None
             }
-            version = self._session.version
             self.judged = set(own)
             self.outdated = {p for p, vote in own.items() if vote.version != version}
             unreasonable = {

@@ -13,6 +13,8 @@ from xfeedback_widgets.widgets.stepper import describe
 from xfeedback_widgets.widgets.text import escape, percent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.alignment.desk import AlignmentDesk
     from xfeedback_widgets.widgets.drawing import Shares
@@ -66,22 +68,21 @@ def matrices(
     the first judgement, with what the model predicted then; None while all are of the live weights.
     """
     feedback = session.feedback
-    first = _first(feedback)
-    renewed = any(v.version != session.version for v in first.verdicts.values())
     now = ReasonabilityMatrix.of(feedback, desk.labels, desk.predicted)
-    return (ReasonabilityMatrix.of(first, desk.labels) if renewed else None), now
+    if all(verdict.version == session.version for verdict in _verdicts(feedback)):
+        return None, now
+    return ReasonabilityMatrix.of(_first(feedback), desk.labels), now
+
+
+def _verdicts(feedback: Feedback) -> Iterator[Verdict]:
+    return (record for record in feedback.records if isinstance(record, Verdict))
 
 
 def _first(feedback: Feedback) -> Feedback:
     """What was said of each image when it was judged for the first time, under whichever weights."""
     versions: dict[str, int | None] = {}
-    kept = []
-    for record in feedback.records:
-        if isinstance(record, Verdict):
-            version = versions.setdefault(record.image_id, record.version)
-            if record.version == version:
-                kept.append(record)
-    return Feedback.of(kept)
+    given = _verdicts(feedback)
+    return Feedback.of(v for v in given if versions.setdefault(v.image_id, v.version) == v.version)
 
 
 def caption(desk: AlignmentDesk, version: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets.widgets.alignment import form, learning
 from xfeedback_widgets.widgets.alignment.controls import NAMES
@@ -15,6 +15,7 @@ from xfeedback_widgets.widgets.text import escape
 
 if TYPE_CHECKING:
     from xfeedback_widgets.feedback import RegionMask, Verdict
+    from xfeedback_widgets.feedback.reasonability import Cell
     from xfeedback_widgets.widgets.alignment.controls import AlignmentControls
     from xfeedback_widgets.widgets.alignment.desk import AlignmentDesk
     from xfeedback_widgets.widgets.layout import Look
@@ -26,7 +27,9 @@ class AlignmentPainter(ImagePainter):
     _controls: AlignmentControls
     _desk: AlignmentDesk
     _names = NAMES
+    # what was worked out last, beside what it was made from
     _measured: tuple[Verdict, RegionMask, str] | None = None
+    _counted: tuple[tuple[Any, ...], dict[Cell, int], dict[tuple[Cell, Cell], int]] | None = None
 
     @property
     def _box(self) -> int:
@@ -91,14 +94,14 @@ class AlignmentPainter(ImagePainter):
 
     def matrix(self) -> None:
         """Paint the reasonability matrix as it is now, and what moved since the first judgements."""
-        session, desk = self._session, self._desk
-        first, now = learning.matrices(session, desk)
-        self._controls.matrix.paint(
-            now.counts,
-            first.transitions(now) if first is not None else {},
-            chosen=desk.cell,
-            caption=learning.caption(desk, session.version),
-        )
+        session, desk, known = self._session, self._desk, self._counted
+        made_of = (session.feedback, desk.predicted, session.version)
+        if known is None or any(a is not b for a, b in zip(made_of, known[0], strict=True)):
+            first, now = learning.matrices(session, desk)
+            moves = first.transitions(now) if first is not None else {}
+            known = self._counted = (made_of, now.counts, moves)
+        caption = learning.caption(desk, session.version)
+        self._controls.matrix.paint(known[1], known[2], chosen=desk.cell, caption=caption)
 
     def resend(self) -> None:
         """Send again all that is painted, the ink included."""
