@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from xfeedback_widgets.corrections import PlainFineTuning, RandomFeedback
 from xfeedback_widgets.corrections.luab import Luab, attention_away, point_loss
 from xfeedback_widgets.data import Batch, ImageSet
-from xfeedback_widgets.feedback import Byproduct, Feedback, ImageNetAB
+from xfeedback_widgets.feedback import Byproduct, CocoAB, Feedback, ImageNetAB
 from xfeedback_widgets.training import fine_tune
 
 
@@ -315,3 +315,66 @@ def test_images_with_points_are_said_to_be_used(digits, pointed):
     correction = Luab()
     assert correction.uses(pointed, digits.ids[0]) == "points"
     assert correction.uses(pointed, digits.ids[1]) == ""
+
+
+@pytest.fixture
+def shapes():
+    """Two labels to an image: a lying bar on the left, a standing one on the right, or both."""
+    torch.manual_seed(5)
+    flags = torch.rand(60, 2) < 0.5
+    images = 0.1 * torch.rand(60, 1, 12, 12)
+    rows = torch.randint(1, 10, (60,)).tolist()
+    records = []
+    for n, row in enumerate(rows):
+        actions = []
+        for c, name in enumerate(("lying", "standing")):
+            if flags[n, c]:
+                down, across = ((1, 4), (4, 1))[c]
+                images[n, 0, row - 1 : row - 1 + down, 6 * c + 1 : 6 * c + 1 + across] += 1
+                actions.append(("add", name, None, (0.5 * c + 0.25, row / 12), 1))
+        trace = CocoAB(n, 12, 12, actionHistories=actions)
+        records.append(Byproduct(str(n), trace, annotator="ada"))
+    data = ImageSet(
+        [(image, None) for image in images],
+        ids=[str(n) for n in range(60)],
+        class_names=["lying", "standing"],
+        labels=flags,
+    )
+    return data, Feedback.of(records)
+
+
+def test_several_labels_are_learned_with_their_points(shapes):
+    data, said = shapes
+    torch.manual_seed(2)
+    start = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(16, 2),
+    )  # fmt: skip
+    labels_share = float(data.labels.float().mean())  # what a model that knows nothing reaches
+    for correction in (PlainFineTuning(), Luab(weight=5.0), RandomFeedback(Luab(weight=5.0))):
+        model = copy.deepcopy(start)
+        history = fine_tune(
+            model, data, said, correction, epochs=15, lr=1e-2, batch_size=20, validation=data
+        )
+        found = history.epochs[-1].metrics
+        assert found["mean_average_precision"] > 0.8 > 0.2 + labels_share
+    correction = Luab()
+    correction.prepare(start, data, said)
+    assert torch.equal(correction._weights > 0, data.labels)
+    assert [p.shape[0] for p in correction.parameters()] == [4, 4]
+
+
+def test_what_cannot_learn_several_labels_says_so(shapes):
+    from xfeedback_widgets.corrections import CrayonAttention
+
+    data, said = shapes
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    with pytest.raises(ValueError, match="CRAYON-Attention learns from one label"):
+        fine_tune(model, data, said, CrayonAttention())
+    with pytest.raises(ValueError, match="one label"):
+        fine_tune(model, data, said, Luab(head="map"))
+    model[-1] = nn.Linear(4, 3)
+    with pytest.raises(ValueError, match=r"2 classes.*3 logits"):
+        fine_tune(model, data, said, Luab())

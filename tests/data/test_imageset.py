@@ -102,7 +102,7 @@ class TestWhatItKnows:
             ({"labels": [0, 1]}, "labels has 2 entries"),
             ({"labels": [0, 1, -1, 0]}, r"labels\[2\] is -1"),
             ({"labels": [0, 0.5, 1, 0]}, "one integer per image"),
-            ({"labels": torch.eye(4)}, "one integer per image"),
+            ({"labels": 2 * torch.eye(4)}, "one integer per image"),
             (
                 {"ids": "abcd", "labels": [0, 5, 1, 0], "class_names": ["xyz"]},
                 "'b' has label 5",
@@ -405,3 +405,22 @@ def test_data_loader_workers_get_a_lock_of_their_own():
     finally:
         release.set()
         holder.join()
+
+
+def test_images_may_have_several_labels():
+    images = [(torch.rand(1, 4, 4), None) for _ in range(3)]
+    table = [[1, 0], [0, 0], [1, 1]]
+    data = ImageSet(images, ids=["a", "b", "c"], labels=table)
+    assert data.class_names == ("0", "1")
+    assert data.labels.tolist() == [[True, False], [False, False], [True, True]]
+    assert data[2][1].tolist() == [True, True]
+    batch = data.subset([2, 0]).batch([1, 0])
+    assert batch.labels.tolist() == [[True, False], [True, True]]
+    assert data.batch([]).labels.shape == (0, 2)
+    for labels, words in (
+        ([[1, 0], [0, 2], [1, 1]], "True and False"),
+        (table[:2], "labels"),
+        ([[1, 0, 1]] * 3, "3 classes.*2 class names"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            _ = ImageSet(images, labels=labels, class_names=["x", "y"]).labels

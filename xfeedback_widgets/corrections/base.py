@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from torch.nn import functional as F
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -56,6 +58,23 @@ class Solving:
     losses: Mapping[str, float] = field(default_factory=dict)
 
 
+def label_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """Return what the labels cost, averaged over images, and how many images were classified right.
+
+    Parameters
+    ----------
+    logits
+        ``[N, C]``.
+    labels
+        int64 ``[N]``: cross-entropy; bool ``[N, C]`` where images have several labels: binary
+        cross-entropy, averaged over classes too, and an image is right where every class is.
+    """
+    if labels.ndim == 2:
+        correct = int(((logits > 0) == labels.bool()).all(1).sum())
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype)), correct
+    return F.cross_entropy(logits, labels), int((logits.argmax(1) == labels).sum())
+
+
 class Correction(ABC):
     """A method that turns feedback into a training objective.
 
@@ -70,6 +89,8 @@ class Correction(ABC):
     by_batches: ClassVar[bool] = True
     #: What it learns from, of "verdicts", "masks", "units" and "points".
     learns_from: ClassVar[frozenset[str]] = frozenset()
+    #: Whether `loss` knows what to do where images have several labels.
+    several_labels: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         """Name the method and its settings, for a version's metadata."""

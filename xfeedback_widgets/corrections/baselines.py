@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from xfeedback_widgets.bayesian import is_bayesian, kl
-from xfeedback_widgets.corrections.base import Correction, Losses, Solving
+from xfeedback_widgets.corrections.base import Correction, Losses, Solving, label_loss
 from xfeedback_widgets.feedback import (
     Feedback,
     Point,
@@ -54,6 +54,7 @@ class PlainFineTuning(Correction):
     """
 
     name: ClassVar[str] = "plain fine-tuning"
+    several_labels: ClassVar[bool] = True
 
     def __init__(self, *, kl_weight: float = 1.0) -> None:
         self.kl_weight = kl_weight
@@ -66,13 +67,14 @@ class PlainFineTuning(Correction):
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         """Mean cross-entropy of the batch, plus KL(q‖P)/n where there is a posterior."""
         logits = logits_of(model(batch.images)).float()
-        parts = {"cross_entropy": F.cross_entropy(logits, batch.labels)}
+        labels, correct = label_loss(logits, batch.labels)
+        parts = {"cross_entropy": labels}
         if self._kl_scale is not None:
             parts["kl"] = kl(model) * self._kl_scale
         return Losses(
             total=sum(parts.values(), logits.new_zeros(())),
             parts={name: part.detach() for name, part in parts.items()},
-            correct=int((logits.argmax(1) == batch.labels).sum()),
+            correct=correct,
         )
 
 
@@ -120,6 +122,11 @@ class RandomFeedback(Correction):
     def learns_from(self) -> frozenset[str]:  # type: ignore[override]  # the other correction's
         """What is drawn or dealt out."""
         return self.correction.learns_from
+
+    @property
+    def several_labels(self) -> bool:  # type: ignore[override]  # the other correction's
+        """Whether images may have several labels."""
+        return self.correction.several_labels
 
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
         """Prepare the other correction on meaningless answers."""

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from xfeedback_widgets.corrections.base import Correction, Losses
+from xfeedback_widgets.corrections.base import Correction, Losses, label_loss
 from xfeedback_widgets.data.points import followed, in_view
 from xfeedback_widgets.saliency import GradCAM, NoSpatialLayerError, find_target_layer
 from xfeedback_widgets.saliency.base import evaluating, logits_of, plain, prepared, recorded
@@ -132,6 +132,7 @@ class Luab(Correction):
 
     name: ClassVar[str] = "LUAB"
     learns_from: ClassVar[frozenset[str]] = frozenset({"points"})
+    several_labels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -234,12 +235,7 @@ class Luab(Correction):
             predicted = self._head(read().to(self._head.weight.dtype)).float()
             away = point_loss(predicted.unflatten(1, (-1, 2)), points, weights)
         logits = logits.float()
-        if batch.labels.ndim == 2:
-            labels = F.binary_cross_entropy_with_logits(logits, batch.labels.float())
-            correct = int(((logits > 0) == (batch.labels > 0)).all(1).sum())
-        else:
-            labels = F.cross_entropy(logits, batch.labels)
-            correct = int((logits.argmax(1) == batch.labels).sum())
+        labels, correct = label_loss(logits, batch.labels)
         pointing = self.weight * away.mean()
         return Losses(
             total=labels + pointing,

@@ -71,7 +71,7 @@ class Batch:
     images : Tensor
         float32 ``[N, C, H, W]``.
     labels : Tensor
-        int64 ``[N]``.
+        int64 ``[N]``, or bool ``[N, C]`` where images have several labels.
     indices : Tensor
         int64 ``[N]``, positions in the :class:`ImageSet` the batch came from; always on the CPU.
     source : Tensor or None
@@ -131,7 +131,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         Sequence, or callable of the position in `dataset`, giving a mask ``[H, W]`` (True = relevant)
         or None. A mask covers the same field of view as the tensor fed to the model; its size is free.
     labels
-        One integer per image, overriding the dataset's.
+        One integer per image, overriding the dataset's; or, where images have several labels, an array
+        ``[N, C]`` of what is there (True or 1) and what is not.
     transform
         Picture (PIL, or the dataset's tensor) to float tensor ``[C, H, W]``; not random. None: tensors
         are fed as they are, pictures become [0, 1].
@@ -192,8 +193,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return image `index` as (float32 ``[C, H, W]``, label).
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        """Return image `index` as (float32 ``[C, H, W]``, label); of several labels a bool ``[C]``.
 
         Raises
         ------
@@ -242,7 +243,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
     @property
     def labels(self) -> Tensor:
-        """int64 ``[N]``; -1 for unreadable images of a dataset whose labels only reading tells."""
+        """int64 ``[N]``, -1 for unreadable images of a dataset whose labels only reading tells.
+
+        Where images have several labels: bool ``[N, C]``.
+        """
         return self._store.labels()[self._rows]
 
     @property
@@ -339,22 +343,20 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         """
         wanted = indices.tolist() if isinstance(indices, Tensor) else list(indices)
         images: list[Tensor] = []
-        labels: list[int] = []
         kept: list[int] = []
         for index in wanted:
             position = self._position(index)
             try:
-                image, label = self._store.item(position)
+                image, _ = self._store.item(position)
             except UnreadableImageError as error:
                 self._store.skip(position, error)
                 continue
             images.append(image)
-            labels.append(label)
             kept.append(index % len(self))
         self._warn_skipped(first=True)
         return Batch(
             self._stack(images, kept),
-            torch.tensor(labels, dtype=torch.int64),
+            self.labels[torch.tensor(kept, dtype=torch.int64)],
             torch.tensor(kept, dtype=torch.int64),
         )
 
@@ -493,7 +495,10 @@ class _Store:
         self._check_labels = labels is None
         told = wrapped.known_labels(dataset) if labels is None else labels
         self._class_names = _names("class_names", class_names) or wrapped.known_classes(dataset)
-        self._labels = None if told is None else _integers("labels", told, self.size)
+        self._labels = None
+        if told is not None:
+            several = labels is not None and _is_table(labels)
+            self._labels = (_flags if several else _integers)("labels", told, self.size)
         if self._labels is not None:
             self._finish_classes(self._labels)
 
@@ -534,10 +539,10 @@ class _Store:
 
     # -- one image ---------------------------------------------------------------------------------
 
-    def item(self, position: int) -> tuple[Tensor, int]:
+    def item(self, position: int) -> tuple[Tensor, Any]:
         labels = self.labels()
         image, label = self._fetch(position)
-        known = int(labels[position])
+        known = labels[position] if labels.ndim == 2 else int(labels[position])
         if self._check_labels and isinstance(label, (int, np.integer)) and int(label) != known:
             raise ValueError(
                 f"image {self.name(position)!r}: the dataset yields label {label}, its list of "
@@ -679,9 +684,14 @@ class _Store:
 
     def _finish_classes(self, labels: Tensor) -> None:
         """Check labels against the class names, or name the classes by their numbers."""
-        highest = int(labels.max())
+        highest = labels.shape[1] - 1 if labels.ndim == 2 else int(labels.max())
         if self._class_names is None:
             self._class_names = tuple(str(number) for number in range(highest + 1))
+        if labels.ndim == 2 and len(self._class_names) != labels.shape[1]:
+            raise ValueError(
+                f"labels say of {labels.shape[1]} classes whether they are there, but there are "
+                f"{len(self._class_names)} class names; give a column to each"
+            )
         if highest >= len(self._class_names):
             position = int(labels.argmax())
             raise ValueError(
@@ -761,6 +771,25 @@ def _integers(name: str, values: Any, size: int, *, unknown: bool = False) -> Te
         position = int((whole < lowest).nonzero()[0])
         raise ValueError(f"{name}[{position}] is {int(whole[position])}; {name} count from 0")
     return whole
+
+
+def _is_table(values: Any) -> bool:
+    try:
+        return bool(np.ndim(values) == 2)
+    except ValueError:  # rows of different lengths
+        return False
+
+
+def _flags(name: str, values: Any, size: int) -> Tensor:
+    """Return what is there in each image as bool ``[N, C]``."""
+    _check_length(name, len(values), size)
+    numbers = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).cpu()
+    if not numbers.shape[1] or not bool(((numbers == 0) | (numbers == 1)).all()):
+        raise ValueError(
+            f"{name} must be one integer per image, or a table [{size}, classes] of True and False, got "
+            f"shape {list(numbers.shape)}"
+        )
+    return numbers.bool()
 
 
 def _names(name: str, names: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ from xfeedback_widgets.metrics.classification import (
     accuracy,
     expected_calibration_error,
     group_accuracies,
+    mean_average_precision,
     mean_group_accuracy,
     worst_group_accuracy,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "group_accuracies",
     "hit_rate",
     "iou",
+    "mean_average_precision",
     "mean_group_accuracy",
     "negative_log_likelihood",
     "out_of_distribution_auroc",

@@ -37,6 +37,48 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float:
     return float(correct(predictions, labels).double().mean())
 
 
+def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
+    """Return the mean over classes of the average precision, for images with several labels.
+
+    Parameters
+    ----------
+    scores
+        ``[N, C]``, higher where the class is more likely there.
+    labels
+        bool ``[N, C]``. Classes that are in no image are left out.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, or no image with any class.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([[True, False], [False, False], [True, False]])
+    >>> round(mean_average_precision(torch.tensor([[3.0, 0], [2, 0], [1, 0]]), labels), 4)
+    0.8333
+    """
+    from sklearn.metrics import average_precision_score
+
+    if scores.shape != labels.shape or scores.ndim != 2:
+        raise ValueError(
+            f"scores is {list(scores.shape)} and labels {list(labels.shape)}; expected [N, C] twice"
+        )
+    there = labels.bool().any(0)
+    if not bool(there.any()):
+        raise ValueError("no image has any class: there is no precision to average")
+    return float(
+        average_precision_score(
+            labels[:, there].cpu().numpy(), scores[:, there].detach().float().cpu().numpy()
+        )
+    )
+
+
 def group_accuracies(
     predictions: Tensor, labels: Tensor, groups: Tensor, *, num_groups: int | None = None
 ) -> Tensor:

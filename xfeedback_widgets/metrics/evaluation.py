@@ -65,40 +65,64 @@ def evaluate(
     method = None if saliency is None else create_saliency(saliency, model)
     confidences, predictions, labels, indices = [], [], [], []
     empty, overlap, energy = [], [], []
+    several = data.labels.ndim == 2
     for batch in data.batches(batch_size):
         if method is None:
             logits = _logits(model, batch)
         else:
-            logits, maps = method.logits_and_explain(batch.images, batch.labels)
+            logits, maps = method.logits_and_explain(
+                batch.images, None if several else batch.labels
+            )
             empty.append(is_empty(maps).cpu())
             for some, masks in _masked(maps.cpu(), batch, data):
                 overlap.append(localization.overlap_each(some, ~masks))
                 energy.append(localization.energy_each(some, masks))
-        confidence, prediction = logits.float().softmax(1).max(1)
-        confidences.append(confidence.cpu())
-        predictions.append(prediction.cpu())
+        if several:
+            confidences.append(logits.float().cpu())
+        else:
+            confidence, prediction = logits.float().softmax(1).max(1)
+            confidences.append(confidence.cpu())
+            predictions.append(prediction.cpu())
         labels.append(batch.labels)
         indices.append(batch.indices)
 
-    predicted, true = torch.cat(predictions), torch.cat(labels)
-    right = classification.correct(predicted, true)
-    metrics = {
-        "accuracy": classification.accuracy(predicted, true),
-        "ece": classification.calibration_error(torch.cat(confidences), right, bins=15),
-        "top_class_share": float(predicted.bincount().max()) / len(predicted),
-    }
-    if data.groups is not None:
-        groups = data.groups[torch.cat(indices)]
-        metrics["worst_group_accuracy"] = classification.worst_group_accuracy(
-            predicted, true, groups
-        )
-        metrics["mean_group_accuracy"] = classification.mean_group_accuracy(predicted, true, groups)
+    true, rows = torch.cat(labels), torch.cat(indices)
+    groups = None if data.groups is None else data.groups[rows]
+    if several:
+        metrics = _of_several(torch.cat(confidences), true)
+    else:
+        metrics = _of_one(torch.cat(confidences), torch.cat(predictions), true, groups)
     if method is not None:
         metrics["empty_maps"] = float(torch.cat(empty).double().mean())
         if data.has_masks:
             metrics["attribution_overlap"] = _mean(overlap)
             metrics["energy_pointing_game"] = _mean(energy)
     return metrics
+
+
+def _of_one(
+    confidences: Tensor, predicted: Tensor, true: Tensor, groups: Tensor | None
+) -> dict[str, float]:
+    right = classification.correct(predicted, true)
+    metrics = {
+        "accuracy": classification.accuracy(predicted, true),
+        "ece": classification.calibration_error(confidences, right, bins=15),
+        "top_class_share": float(predicted.bincount().max()) / len(predicted),
+    }
+    if groups is not None:
+        metrics["worst_group_accuracy"] = classification.worst_group_accuracy(
+            predicted, true, groups
+        )
+        metrics["mean_group_accuracy"] = classification.mean_group_accuracy(predicted, true, groups)
+    return metrics
+
+
+def _of_several(logits: Tensor, true: Tensor) -> dict[str, float]:
+    return {
+        "accuracy": float(((logits > 0) == true).double().mean()),
+        "mean_average_precision": classification.mean_average_precision(logits, true),
+        "top_class_share": float(logits.argmax(1).bincount().max()) / len(logits),
+    }
 
 
 def _logits(model: nn.Module, batch: Batch) -> Tensor:

@@ -66,6 +66,13 @@ def check_fits(model: nn.Module, data: ImageSet, name: str = "data") -> int:
         ) from error
     classes = logits_of(output).shape[1]
     labels = data.labels
+    if labels.ndim == 2:
+        if labels.shape[1] != classes:
+            raise ValueError(
+                f"{name} says of {labels.shape[1]} classes whether they are in an image, and the model "
+                f"gives {classes} logits; give the model an output for each class"
+            )
+        return classes
     if int(labels.max()) >= classes:
         position = int(labels.argmax())
         raise ValueError(

@@ -229,6 +229,7 @@ def iterate(
     check_fits(model, data)
     if validation is not None:
         check_fits(model, validation, "validation")
+    _check_labels(data, correction)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the model requires a gradient: nothing to fine-tune")
@@ -252,12 +253,7 @@ def iterate(
         if before.step:
             yield Epoch(0, epochs, _validate(model, validation, correction, settings))
 
-        trained = [*parameters, *correction.parameters()]
-        optimizer = (
-            settings.optimizer(trained)
-            if settings.optimizer is not None
-            else torch.optim.Adam(trained, lr=settings.lr, weight_decay=settings.weight_decay)
-        )
+        optimizer = _optimizer([*parameters, *correction.parameters()], settings)
         stepper = _Stepper(model, correction, optimizer, settings)
         prefetch = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load"))
         load = _loader(data, parameters[0], settings)
@@ -295,6 +291,20 @@ def _solve(
     for ended in correction.solve(model):
         yield Step(ended.step, ended.steps + rest, 1, epochs, dict(ended.losses))
     return ended
+
+
+def _check_labels(data: ImageSet, correction: Correction) -> None:
+    if data.labels.ndim == 2 and not correction.several_labels:
+        raise ValueError(
+            f"{correction.name} learns from one label to an image, and the images have several; use Luab "
+            "or PlainFineTuning, or give one label to each"
+        )
+
+
+def _optimizer(parameters: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
+    if settings.optimizer is not None:
+        return settings.optimizer(parameters)
+    return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
 class _Stepper:
