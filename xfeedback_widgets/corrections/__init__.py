@@ -1,8 +1,8 @@
 """Corrections: one file per paper, each turning feedback into a training objective.
 
 ``base`` holds the seam, ``crayon`` and ``crayon_pruning`` the two halves of CRAYON, ``gradia``, ``res`` and
-``mask_losses`` what learns from drawings, with ``masks`` for what these share, ``baselines`` the controls.
-Optimisers, threads and versions are in ``training``; the maps themselves in ``saliency``.
+``mask_losses`` what learns from drawings, with ``masks`` for what these share, ``luab`` what learns from
+clicks, ``baselines`` the controls. Optimisers, threads and versions are in ``training``; the maps themselves in ``saliency``.
 """
 
 from xfeedback_widgets.corrections.base import Correction, Losses, Solving
@@ -15,6 +15,7 @@ from xfeedback_widgets.corrections.bayesian import BayesianFeedback
 from xfeedback_widgets.corrections.crayon import CrayonAttention, attention_penalties
 from xfeedback_widgets.corrections.crayon_pruning import Crayon, CrayonPruning
 from xfeedback_widgets.corrections.gradia import Gradia
+from xfeedback_widgets.corrections.luab import Luab, point_loss
 from xfeedback_widgets.corrections.mask_losses import Energy, RightReasons
 from xfeedback_widgets.corrections.res import ResG
 
@@ -28,10 +29,12 @@ __all__ = [
     "Energy",
     "Gradia",
     "Losses",
+    "Luab",
     "PlainFineTuning",
     "RandomFeedback",
     "ResG",
     "RightReasons",
     "Solving",
     "attention_penalties",
+    "point_loss",
 ]
