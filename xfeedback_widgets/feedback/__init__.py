@@ -28,6 +28,11 @@ from .exchange import (
 )
 from .formats.coco import export_coco, import_coco
 from .formats.gradia import export_gradia_labels, import_gradia_labels
+from .formats.label_studio import (
+    LABEL_STUDIO_CONFIG,
+    export_label_studio,
+    import_label_studio,
+)
 from .formats.png import export_png, import_png
 from .journal import Event, Journal, JournalError
 from .reasonability import CELLS, Cell, ReasonabilityMatrix, category
@@ -55,6 +60,7 @@ from .votes import (
 __all__ = [
     "ANSWERS",
     "CELLS",
+    "LABEL_STUDIO_CONFIG",
     "TOOLS",
     "Action",
     "Agreement",
@@ -89,6 +95,7 @@ __all__ = [
     "export_crayon_units",
     "export_gradia_labels",
     "export_imagenet_xml",
+    "export_label_studio",
     "export_png",
     "export_records",
     "from_dict",
@@ -100,6 +107,7 @@ __all__ = [
     "import_crayon_units",
     "import_gradia_labels",
     "import_imagenet_ab",
+    "import_label_studio",
     "import_png",
     "import_records",
     "majority",

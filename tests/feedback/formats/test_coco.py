@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 
 import numpy as np
@@ -199,3 +200,20 @@ def test_other_json_is_refused(tmp_path, text):
 def test_what_a_category_stands_for_must_be_a_sign(tmp_path):
     with pytest.raises(ExchangeError, match=r"mask may only hold.*7"):
         import_coco(file(tmp_path, ALL), categories={"relevant": 7})
+
+
+def test_without_pycocotools_the_extra_is_named_and_run_lengths_are_read(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("pycocotools"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"xfeedback-widgets\[coco\]"):
+        export_coco(Feedback.of([RegionMask("7", [[1]])]), tmp_path / "a.json")
+    assert not (tmp_path / "a.json").exists()
+    with pytest.raises(ImportError, match=r"xfeedback-widgets\[coco\]"):
+        import_coco(file(tmp_path, {"segmentation": [[0, 0, 4, 0, 4, 4]]}))
+    assert len(import_coco(file(tmp_path, ALL))) == 1
