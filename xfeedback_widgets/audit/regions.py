@@ -159,9 +159,14 @@ class Regions:
         own = [box for box in found if box.name is None or box.name == name]
         others = [box for box in found if box.name is not None and box.name != name]
         inside = boxes.push(own, source, steps, size)
-        beside = boxes.push(others, source, steps, size) & ~inside
+        beside = boxes.push(others, source, steps, size) & ~inside if others else None
         rivals = {self._labels.get(box.name or "", -1) for box in others} - {-1}
-        return Region(inside if inside.any() else None, beside, frozenset(rivals))
+        return Region(
+            inside if own and inside.any() else None,
+            beside if beside is not None and beside.any() else None,
+            aware=True,
+            rivals=frozenset(rivals),
+        )
 
 
 def _box(edges: Any) -> Box:

@@ -56,7 +56,9 @@ class Region(NamedTuple):
     inside: Tensor | None
     """bool ``[H, W]``, or None where nothing of the class is known or in view."""
     others: Tensor | None = None
-    """bool ``[H, W]``, objects of other classes outside `inside`; None: not known."""
+    """bool ``[H, W]``, objects of other classes outside `inside`; None: there are none."""
+    aware: bool = False
+    """Whether objects of other classes would be known."""
     rivals: frozenset[int] = frozenset()
     """Other classes (of the image set) with an object in the picture."""
 
@@ -156,9 +158,9 @@ def _elsewhere(
     found = np.full(len(regions), np.nan, dtype=np.float32)
     crowded = []
     for position, region in enumerate(regions):
-        if region.others is not None and usable[position]:
+        if region.aware and usable[position]:
             found[position] = 0
-            if region.others.any():
+            if region.others is not None:
                 crowded.append(position)
     if crowded:
         masks = torch.stack([m for p in crowded if (m := regions[p].others) is not None])
