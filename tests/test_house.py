@@ -80,3 +80,10 @@ def test_importing_the_package_does_not_load_what_most_calls_do_without():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.split() == []
+
+
+def test_files_of_feedback_are_read_without_torch():
+    """Reading 400 MB of byproducts must not cost the memory of a framework first."""
+    code = "import sys, xfeedback_widgets.feedback; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
