@@ -134,6 +134,23 @@ def test_exports(run, tmp_path, capsys):
         assert [(row["image_id"], row["answer"]) for row in csv.DictReader(file)] == expected
 
 
+@pytest.mark.parametrize(
+    ("format_", "name", "read", "count"),
+    [
+        ("png", "masks.zip", xf.feedback.import_png, 1),
+        ("coco", "masks.json", xf.feedback.import_coco, 1),
+        ("label-studio", "tasks.json", xf.feedback.import_label_studio, 3),
+    ],
+)
+def test_exports_for_other_tools(run, tmp_path, capsys, format_, name, read, count):
+    with xf.feedback.Journal(run / "feedback.sqlite") as journal:
+        journal.append(xf.RegionMask("digit-0", [[-1, 0, 1]]))
+    assert main(["export", str(run), str(tmp_path / name), "--format", format_]) == 0
+    assert capsys.readouterr().out.startswith(f"{count} images written to ")
+    masks = [record for record in read(tmp_path / name) if isinstance(record, xf.RegionMask)]
+    assert masks == [xf.RegionMask("digit-0", [[-1, 0, 1]])]
+
+
 def test_trains_on_the_answers_of_a_directory(problem, tmp_path, capsys):
     module = __import__(problem)
     with xf.Session(directory="run", **module.build()) as session:

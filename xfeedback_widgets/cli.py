@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets import __version__, audit
 from xfeedback_widgets.data import UnreadableImageError, image_folder, mask_folder, read_boxes
-from xfeedback_widgets.feedback import Journal, JournalError, export_records
+from xfeedback_widgets.feedback import (
+    Journal,
+    JournalError,
+    export_coco,
+    export_label_studio,
+    export_png,
+    export_records,
+)
 from xfeedback_widgets.session import Session
 from xfeedback_widgets.training import DamagedVersionError, Settings, VersionStore
 
@@ -31,6 +38,9 @@ if TYPE_CHECKING:
 _EXPECTED = (
     OSError, ValueError, TypeError, KeyError, JournalError, DamagedVersionError, UnreadableImageError,
 )  # fmt: skip
+
+
+_FOR_TOOLS = {"coco": export_coco, "label-studio": export_label_studio, "png": export_png}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write the answers to a file")
     export.add_argument("directory", type=Path)
     export.add_argument("output", type=Path, help="ends in .jsonl, .csv or .parquet")
+    export.add_argument(
+        "--format",
+        choices=sorted(_FOR_TOOLS),
+        help="for other tools instead: masks as PNG (a folder or .zip) or COCO, or Label Studio's tasks",
+    )
     export.set_defaults(command=_export)
 
     versions = commands.add_parser("versions", help="list the versions of a session directory")
@@ -273,11 +288,13 @@ def _existing(directory: Path, name: str) -> Path:
 
 def _export(arguments: argparse.Namespace) -> int:
     with Journal(_existing(arguments.directory, "feedback.sqlite")) as journal:
-        records = journal.records()
-        export_records(records, arguments.output)
+        if arguments.format:
+            written = f"{_FOR_TOOLS[arguments.format](journal.feedback(), arguments.output)} images"
+        else:
+            written = f"{export_records(journal.records(), arguments.output)} answers"
         if journal.damage:
             print(f"xfeedback: {journal.damage}", file=sys.stderr)
-    print(f"{len(records)} answers written to {arguments.output}")
+    print(f"{written} written to {arguments.output}")
     return 0
 
 
