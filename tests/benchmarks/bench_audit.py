@@ -144,9 +144,15 @@ class Race:
 
 def speed(options):
     print("speed: bars: audit/plain ≥ 0.90, audit/published ≥ 4")
-    print(
-        "model | batch | plain im/s | audit/plain | audit/plain channels last | published im/s | audit/published | once s"
+    columns = (
+        "model",
+        "batch",
+        "plain im/s",
+        "audit/plain",
+        "audit/plain channels last",
+        "published im/s",
     )
+    print(" | ".join((*columns, "audit/published", "once s")))
     rows = []
     for name in ("resnet50", "mobilenet_v2"):
         row = {"model": name, **Race(name, options.batches, options.batch_size).run()}
