@@ -1,0 +1,178 @@
+"""Alignment in a real browser: judge by keyboard, adjust by mouse, reload, narrow, train, judge again."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+OPEN = """
+import xfeedback_widgets as xf
+session = xf.Session(model, data, tempfile.mkdtemp(dir="."), xf.corrections.Gradia(), data,
+                     annotator="me", epochs=1)
+widget = xf.AlignmentWidget(session, order="dataset")
+widget
+"""
+HOSTILE = """
+names = ["<b>zero</b>", "🐱 cat", "<img src=x onerror='window.hacked=1'>", 'quote " and \\' both', "&amp;",
+         "a" * 90, "</td><script>window.hacked=1</script>", "naïve ünïcode", "  spaces  ", "日本語"]
+data = ImageSet([data[i] for i in range(len(data))], class_names=names,
+                ids=[f"<i>{i}</i>/</script>📁.png" for i in range(len(data))])
+"""
+CUT = """() => { const root = document.querySelector('.xf-root'), box = root.getBoundingClientRect();
+    return [...root.querySelectorAll('button, select, table, svg, .xf-facts, .xf-stage')]
+        .filter(node => node.offsetParent !== null || node.tagName === 'svg')
+        .filter(node => node.getBoundingClientRect().right > box.right + 1 ||
+            (node.tagName === 'BUTTON' && node.scrollWidth > node.clientWidth + 1))
+        .map(node => node.outerHTML.slice(0, 120)); }"""
+# Picture and map are on the screen; the ink above them may be empty.
+PAINTED = """() => [...document.querySelectorAll('.xf-align .xf-stage > canvas')].filter(c => c.width &&
+    c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 === 3 && v > 0)
+).length === 2"""
+# Pixels of the ink that the page shows of the mask.
+INKED = """() => [...document.querySelectorAll('.xf-align .xf-pad canvas')].reduce((sum, c) => {
+    if (!c.width) return sum;
+    const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+    for (let i = 3; i < d.length; i += 4) sum += d[i] > 0;
+    return sum; }, 0)"""
+
+
+def drag(lab, *path):
+    """Draw with the mouse through points given as shares of the picture."""
+    box = lab.page.locator(".xf-align .xf-stage").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in path]
+    lab.page.mouse.move(*places[0])
+    lab.page.mouse.down()
+    for place in places[1:]:
+        lab.page.mouse.move(*place, steps=5)
+    lab.page.mouse.up()
+
+
+def tab_texts(lab) -> set[str]:
+    """Press Tab until the focus has left the widget; return the texts of what had the focus."""
+    lab.focus()
+    texts = set()
+    for _ in range(80):
+        lab.press("Tab")
+        inside = "document.querySelector('.xf-root').contains(document.activeElement)"
+        if not lab.page.evaluate(inside):
+            return texts
+        texts.add(lab.page.evaluate("document.activeElement.textContent.slice(0, 12)"))
+    pytest.fail("Tab never leaves the widget")
+
+
+@pytest.fixture
+def opened(scene, setup_cell):
+    """Open a notebook with the widget and wait for the first picture and its map."""
+
+    def make(more: str = "", *, width: int = 1280):
+        lab = scene([setup_cell + more, OPEN], width=width)
+        lab.open()
+        lab.run_all()
+        lab.page.wait_for_function(PAINTED, timeout=40_000)
+        lab.wait_until("widget.wait()")
+        lab.focus()
+        return lab
+
+    return make
+
+
+def judge(lab, answers: str) -> None:
+    for count, key in enumerate(answers, start=1):
+        lab.press(key)
+        lab.wait_until(f"len(session.feedback) == {count} and widget.wait()")
+
+
+def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
+    lab = opened()
+    judge(lab, "iai")
+    lab.shot("alignment-judge")
+    lab.press("k")
+    lab.wait_until("(widget.mode, widget.current) == ('adjust', 'digit-0') and widget.wait()")
+    assert lab.page.evaluate(INKED) == 0
+    drag(lab, (0.1, 0.1), (0.9, 0.1), (0.9, 0.5))
+    lab.wait_until("'digit-0' in session.feedback.masks")
+    lab.wait_text("Saved: digit-0, brush.")
+    marked = lab.evaluate("int((session.feedback.masks['digit-0'].mask == -1).sum())")
+    assert 60 < marked < 300
+    lab.press("z")
+    lab.wait_until("'digit-0' not in session.feedback.masks")
+    lab.page.wait_for_function(f"({INKED})() === 0")
+    lab.press("y")
+    lab.wait_until(f"(session.feedback.masks['digit-0'].mask == -1).sum().item() == {marked}")
+    lab.press("+")
+    lab.press("f")
+    lab.wait_until("(session.feedback.masks['digit-0'].mask == 1).any().item() and widget.wait()")
+    lab.page.wait_for_function(f"({INKED})() > 1000")
+    lab.page.wait_for_timeout(300)
+    lab.shot("alignment-adjust")
+
+    # a page that is loaded again in the middle shows picture, map and ink as before
+    inked = lab.page.evaluate(INKED)
+    lab.page.keyboard.press("Control+s")
+    lab.page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    lab.page.reload()
+    lab.page.wait_for_function(PAINTED, timeout=20_000)
+    lab.page.wait_for_function(f"Math.abs(({INKED})() - {inked}) < 0.02 * {inked}")
+    lab.shot("alignment-reloaded")
+    assert {"1 Judge (j)", "Relevant (+)", "Next (s)"} <= (texts := tab_texts(lab))
+    assert any(text.startswith("UIA: ") for text in texts)
+    assert not lab.problems
+
+
+def test_the_matrix_narrows_the_queue_and_moves_after_training(opened):
+    lab = opened()
+    judge(lab, "iai")
+    cell = lab.evaluate("widget.matrix.cells['digit-0']")
+    lab.page.locator(".xf-matrix").get_by_role("button", name=f"{cell}: ").first.click()
+    lab.wait_text(f"Showing only {cell}")
+    assert lab.evaluate("widget.current") == "digit-0"
+    lab.press({"UA": "7", "UIA": "9"}[cell])
+    lab.wait_until("widget.current == 'digit-3' and widget.wait()")
+    lab.press("k")
+    lab.press("f")
+    lab.wait_text("judgement and the mask")
+    lab.press("t")
+    lab.wait_until("session.version == 1 and not session.progress.active", timeout=60)
+    lab.wait_text("3 not judged again")
+    lab.press("Shift+J")
+    lab.wait_until("(widget.mode, widget.current) == ('judge', 'digit-0') and widget.wait()")
+    lab.press("a")
+    lab.wait_until("session.feedback.verdicts['digit-0'].version == 1 and widget.wait()")
+    moved = lab.evaluate("widget.matrix.cells['digit-0']")
+    lab.wait_text(f"{cell} → {moved}: 1")
+    lab.page.locator(".xf-arrows svg").scroll_into_view_if_needed()
+    lab.shot("alignment-trained")
+    assert not lab.problems
+
+
+def test_narrow_and_dark_with_hostile_names(opened):
+    lab = opened(HOSTILE, width=480)
+    lab.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    lab.page.wait_for_timeout(600)
+    lab.focus()
+    lab.press("Shift+F")
+    lab.press("g")
+    lab.press("2")
+    lab.press("i")
+    lab.wait_until("session.feedback.counts()['reject'] == 1 and widget.wait()")
+    quality = lab.page.locator(".xf-form-quality-2")
+    assert "Quality" in quality.get_attribute("aria-label")
+    lab.page.wait_for_timeout(300)
+    lab.shot("alignment-narrow-judge")
+    assert lab.page.evaluate(CUT) == []
+    lab.press("k")
+    lab.press("f")
+    lab.wait_until("len(session.feedback.masks) == 1 and widget.wait()")
+    lab.page.wait_for_timeout(300)
+    lab.shot("alignment-narrow")
+    assert lab.page.evaluate(CUT) == []
+    assert lab.page.evaluate("window.hacked") is None
+    assert lab.page.locator(".xf-root script, .xf-facts td b, .xf-facts i").count() == 0
+    dark = "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+    lab.page.evaluate(dark)
+    lab.page.set_viewport_size({"width": 1280, "height": 1500})
+    lab.page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    lab.page.wait_for_timeout(500)
+    lab.shot("alignment-dark")
+    assert not lab.problems
