@@ -292,6 +292,9 @@ def test_other_audits_are_not_mixed(digits, make_model, tmp_path):
         AuditReport.merge(
             [xf.audit(m, digits, shard=(i, 2)) for i, m in enumerate([model, make_model()])]
         )
+    xf.audit(make_model(), digits, directory=tmp_path / "two", shard=(0, 2), stop=lambda: True)
+    with pytest.raises(ValueError, match="another number of shards than 3"):
+        xf.audit(make_model(), digits, directory=tmp_path / "two", shard=(0, 3))
     with pytest.raises(ValueError, match=r"shard is \(2, 2\)"):
         xf.audit(model, digits, shard=(2, 2))
 
