@@ -76,11 +76,7 @@ class ShardFile:
             self._lock()
             for path in sorted(directory.glob("shard-*-of-*.json")):
                 _check_same(_state(path)["facts"], facts, path)
-                if not path.stem.endswith(f"-of-{shard[1]:05d}"):
-                    raise ValueError(
-                        f"{path} is a part of another number of shards than {shard[1]}: go on with as many as "
-                        "before, or choose another directory"
-                    )
+                _check_count(path, shard[1])
             state = _state(self._path) if self._path.exists() else {"rows": 0, "ids": 0, "crc": 0}
             self.done, self._crc = state["rows"], state["crc"]
             self._ids = self._path.with_suffix(".ids").open("a+b")
@@ -227,6 +223,14 @@ def _check_same(found: dict[str, Any], facts: dict[str, Any], path: Path) -> Non
         raise ValueError(
             f"{path} belongs to another audit: {name} was {was} and is {now}; choose another directory, or "
             "delete this one to start anew"
+        )
+
+
+def _check_count(path: Path, count: int) -> None:
+    if not path.stem.endswith(f"-of-{count:05d}"):
+        raise ValueError(
+            f"{path} is a part of another number of shards than {count}: go on with as many as before, or "
+            "choose another directory"
         )
 
 
