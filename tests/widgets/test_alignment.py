@@ -415,6 +415,12 @@ def test_the_widget_says_what_training_will_use(align, session, press):
     assert "will use the <strong>judgement</strong>." in shown(widget)
     draw(widget, (0, 0), (2, 2), value=-1)
     assert "will use the <strong>judgement</strong>, not the mask." in shown(widget)
+    cell = widget.matrix.cells["digit-0"]
+    label, mask = {"UA": ("0.4", "1.6"), "UIA": ("1", "1")}[cell]
+    session.correction = xf.corrections.Gradia()
+    press(widget, "judge", "adjust")
+    assert "will use the <strong>judgement and the mask</strong>." in shown(widget)
+    assert f"As {cell}, its label counts × {label} and its mask × {mask}" in shown(widget)
     session.correction = xf.corrections.PlainFineTuning()
     press(widget, "judge")
     widget.go_to("digit-0")

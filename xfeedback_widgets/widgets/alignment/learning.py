@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xfeedback_widgets.corrections import Gradia
 from xfeedback_widgets.feedback import Feedback, Verdict
 from xfeedback_widgets.feedback.reasonability import ReasonabilityMatrix
 from xfeedback_widgets.widgets.stepper import describe
@@ -15,6 +16,7 @@ from xfeedback_widgets.widgets.text import escape, percent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xfeedback_widgets.feedback.reasonability import Cell
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.alignment.desk import AlignmentDesk
     from xfeedback_widgets.widgets.drawing import Shares
@@ -40,8 +42,11 @@ def contradiction(answer: str | None, shares: Shares) -> str:
     return ""
 
 
-def use(session: Session, feedback: Feedback, image_id: str) -> str:
-    """Return which of judgement and mask the next training uses, as HTML; empty when nothing was said."""
+def use(session: Session, feedback: Feedback, image_id: str, cell: Cell | None) -> str:
+    """Return which of judgement and mask the next training uses, as HTML; empty when nothing was said.
+
+    `cell` is where the image lies in the matrix now.
+    """
     verdict, mask = feedback.verdicts.get(image_id), feedback.masks.get(image_id)
     judged = verdict is not None and verdict.answer != "unsure"
     drawn = mask is not None and not mask.empty
@@ -56,7 +61,11 @@ def use(session: Session, feedback: Feedback, image_id: str) -> str:
     if not taken:
         return f"Training with {name} will use <strong>neither judgements nor masks</strong> of this image."
     but = f", not the {left[0]}" if left else ""
-    return f"Training with {name} will use the <strong>{' and the '.join(taken)}</strong>{but}."
+    weighed = ""
+    if isinstance(correction, Gradia) and cell is not None:
+        label, drawing = correction.weights[cell]
+        weighed = f" As {cell}, its label counts × {label:g} and its mask × {drawing:g}."
+    return f"Training with {name} will use the <strong>{' and the '.join(taken)}</strong>{but}.{weighed}"
 
 
 def matrices(

@@ -14,11 +14,13 @@ from xfeedback_widgets.widgets.painter import PADDING, ImagePainter
 from xfeedback_widgets.widgets.text import escape
 
 if TYPE_CHECKING:
-    from xfeedback_widgets.feedback import RegionMask, Verdict
+    from xfeedback_widgets.feedback import ReasonabilityMatrix, RegionMask, Verdict
     from xfeedback_widgets.feedback.reasonability import Cell
     from xfeedback_widgets.widgets.alignment.controls import AlignmentControls
     from xfeedback_widgets.widgets.alignment.desk import AlignmentDesk
     from xfeedback_widgets.widgets.layout import Look
+
+    Moves = dict[tuple[Cell, Cell], int]
 
 
 class AlignmentPainter(ImagePainter):
@@ -29,7 +31,7 @@ class AlignmentPainter(ImagePainter):
     _names = NAMES
     # what was worked out last, beside what it was made from
     _measured: tuple[Verdict, RegionMask, str] | None = None
-    _counted: tuple[tuple[Any, ...], dict[Cell, int], dict[tuple[Cell, Cell], int]] | None = None
+    _counted: tuple[tuple[Any, ...], ReasonabilityMatrix, Moves] | None = None
 
     @property
     def _box(self) -> int:
@@ -94,14 +96,18 @@ class AlignmentPainter(ImagePainter):
 
     def matrix(self) -> None:
         """Paint the reasonability matrix as it is now, and what moved since the first judgements."""
+        now, moves = self._counts()
+        caption = learning.caption(self._desk, self._session.version)
+        self._controls.matrix.paint(now.counts, moves, chosen=self._desk.cell, caption=caption)
+
+    def _counts(self) -> tuple[ReasonabilityMatrix, Moves]:
         session, desk, known = self._session, self._desk, self._counted
         made_of = (session.feedback, desk.predicted, session.version)
         if known is None or any(a is not b for a, b in zip(made_of, known[0], strict=True)):
             first, now = learning.matrices(session, desk)
             moves = first.transitions(now) if first is not None else {}
-            known = self._counted = (made_of, now.counts, moves)
-        caption = learning.caption(desk, session.version)
-        self._controls.matrix.paint(known[1], known[2], chosen=desk.cell, caption=caption)
+            known = self._counted = (made_of, now, moves)
+        return known[1], known[2]
 
     def resend(self) -> None:
         """Send again all that is painted, the ink included."""
@@ -135,7 +141,8 @@ class AlignmentPainter(ImagePainter):
         feedback = self._session.feedback
         verdict, mask = feedback.verdicts.get(current), feedback.masks.get(current)
         parts = [] if verdict is None else [escape(form.words(verdict))]
-        parts.append(learning.use(self._session, feedback, current))
+        cell = self._counts()[0].cells.get(current)
+        parts.append(learning.use(self._session, feedback, current, cell))
         if verdict is not None and mask is not None:
             parts.append(self._clash(verdict, mask))
         return "".join(f"<p>{part}</p>" for part in parts if part)
