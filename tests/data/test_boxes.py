@@ -23,7 +23,7 @@ from xfeedback_widgets.data import (
     mask_folder,
     read_boxes,
 )
-from xfeedback_widgets.data import boxes as module
+from xfeedback_widgets.data.views import push, view_of
 
 VOC = """<annotation>
   <folder>VOC2012</folder><filename>2007_000027.jpg</filename>
@@ -171,11 +171,11 @@ def test_arithmetic_agrees_with_a_painted_mask(height, width, a, b, make, edges)
     box = Box(round(left), round(top), round(right) + 6, round(bottom) + 6)
     picture = Image.fromarray(np.zeros((height, width, 3), np.uint8))
     size = tuple(transform(picture).shape[1:])
-    view = module.view_of([transform], (height, width))
+    view = view_of([transform], (height, width))
     assert view.size == size
-    ours = module.push([box], (height, width), [transform], size)
+    ours = push([box], (height, width), [transform], size)
     # a step without a name that is known: the painted mask goes through
-    painted = module.push([box], (height, width), [transform, lambda tensor: tensor], size)
+    painted = push([box], (height, width), [transform, lambda tensor: tensor], size)
     # resampling moves an edge by at most a pixel, or half a source pixel where the picture grows
     margin = max(1, *(scale / 2 for scale in view.scale))
     differ = (ours != painted).nonzero().double() + 0.5
@@ -192,7 +192,7 @@ def test_agrees_with_torchvisions_own_boxes():
     corners = torch.tensor([[30.0, 10.0, 120.0, 90.0]])
     box = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(100, 150))
     expected = v2.Compose(steps)(box)[0].tolist()
-    ours = module.push([Box(30, 10, 120, 90)], (100, 150), steps, (56, 56))
+    ours = push([Box(30, 10, 120, 90)], (100, 150), steps, (56, 56))
     rows, columns = ours.any(1).nonzero(), ours.any(0).nonzero()
     found = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
     assert found == pytest.approx(expected, abs=0.6)
@@ -200,12 +200,12 @@ def test_agrees_with_torchvisions_own_boxes():
 
 def test_a_crop_can_leave_a_box_out_of_view_and_a_small_one_keeps_a_pixel():
     steps = [v1.CenterCrop(10), v1.Resize(5)]
-    assert not module.push([Box(0, 0, 4, 4)], (20, 20), steps, (5, 5)).any()
-    assert module.push([Box(8.1, 8.1, 8.2, 8.2)], (20, 20), steps, (5, 5)).sum() == 1
-    union = module.push([Box(5, 5, 15, 9), Box(5, 5, 9, 15)], (20, 20), steps, (5, 5))
+    assert not push([Box(0, 0, 4, 4)], (20, 20), steps, (5, 5)).any()
+    assert push([Box(8.1, 8.1, 8.2, 8.2)], (20, 20), steps, (5, 5)).sum() == 1
+    union = push([Box(5, 5, 15, 9), Box(5, 5, 9, 15)], (20, 20), steps, (5, 5))
     assert union.sum() == 16
     with pytest.raises(ValueError, match=r"20×20 pixels .* into 5×5, and the model is fed 7×7"):
-        module.push([Box(8, 8, 9, 9)], (20, 20), steps, (7, 7))
+        push([Box(8, 8, 9, 9)], (20, 20), steps, (7, 7))
 
 
 def test_masks_in_files_go_through_the_same_crop(tmp_path):

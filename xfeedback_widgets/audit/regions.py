@@ -1,6 +1,6 @@
 """Where the object of each image is: from boxes, masks, or a detector, at the size the model is fed.
 
-Reading boxes and pushing them through a transform is in :mod:`xfeedback_widgets.data.boxes`; here they are
+Reading boxes and pushing them through a transform is in :mod:`xfeedback_widgets.data`; here they are
 matched with the classes of an image set. Which of the sources an audit used is part of its report.
 """
 
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from xfeedback_widgets.audit.rows import Region
-from xfeedback_widgets.data import Annotation, Box, Boxes, boxes, read_boxes
+from xfeedback_widgets.data import Annotation, Box, Boxes, read_boxes
 from xfeedback_widgets.data.pictures import to_mask
+from xfeedback_widgets.data.views import push
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,8 +159,8 @@ class Regions:
         name = self._data.class_names[label]
         own = [box for box in found if box.name is None or box.name == name]
         others = [box for box in found if box.name is not None and box.name != name]
-        inside = boxes.push(own, source, steps, size)
-        beside = boxes.push(others, source, steps, size) & ~inside if others else None
+        inside = push(own, source, steps, size)
+        beside = push(others, source, steps, size) & ~inside if others else None
         rivals = {self._labels.get(box.name or "", -1) for box in others} - {-1}
         return Region(
             inside if own and inside.any() else None,

@@ -2,7 +2,8 @@
 
 :mod:`~xfeedback_widgets.data.imageset` wraps any dataset of (image, label);
 :mod:`~xfeedback_widgets.data.folders` reads folders and the papers' datasets;
-:mod:`~xfeedback_widgets.data.boxes` reads boxes and pushes them to the model's field of view;
+:mod:`~xfeedback_widgets.data.boxes` reads boxes, :mod:`~xfeedback_widgets.data.views` pushes them to the
+model's field of view;
 :mod:`~xfeedback_widgets.data.digits` makes problems with a planted shortcut of real digits. Nothing here
 knows about models or feedback.
 """

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from xfeedback_widgets.data.boxes import Box, push, view_of
+from xfeedback_widgets.data.boxes import Box
+from xfeedback_widgets.data.views import push, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

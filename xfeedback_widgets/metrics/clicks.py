@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xfeedback_widgets.data.boxes import push
 from xfeedback_widgets.data.points import in_view
+from xfeedback_widgets.data.views import push
 from xfeedback_widgets.feedback import ImageNetAB, points_of
 
 if TYPE_CHECKING:
