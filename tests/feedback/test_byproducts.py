@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from xfeedback_widgets.feedback import (
     ImageNetAB,
     Journal,
     Point,
+    RegionMask,
     Verdict,
     from_dict,
     hashed_id,
@@ -255,3 +258,26 @@ def test_a_byproduct_needs_a_trace():
         Byproduct("7", BROWSED)
     with pytest.raises(ValueError, match="unknown task 'flying'"):
         from_dict({"format": 1, "kind": "byproduct", "image_id": "7", "trace": {"task": "flying"}})
+
+
+@given(PATH)
+def test_answers_keep_the_pointers_path(path):
+    for record in (
+        Verdict("7", "reject", annotator="ada", pointer=path),
+        RegionMask("7", [[1]], pointer=path),
+    ):
+        again = from_dict(json.loads(json.dumps(record.to_dict())))
+        assert again == record
+        assert again.pointer.tolist() == np.float32(path).reshape(-1, 3).tolist()
+    merged = Feedback.of(
+        [record := Verdict("7", "reject", pointer=path), replace(record, annotator="b")]
+    )
+    assert merged.verdicts["7"].pointer is None
+    assert Verdict("7", "reject").to_dict().keys() == {"format", "kind", "image_id", "answer"}
+
+
+def test_a_wrong_path_of_an_answer_is_named():
+    with pytest.raises(ValueError, match=r"pointer\[1\] happened at 1"):
+        Verdict("7", "reject", pointer=[[0, 0, 3], [0, 0, 1]])
+    with pytest.raises(ValueError, match=r"pointer must be \[n, 3\]"):
+        RegionMask("7", [[1]], pointer=[[0, 0]])

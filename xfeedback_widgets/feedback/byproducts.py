@@ -181,7 +181,7 @@ class _Trace(ByValue):
 
 
 def _path_field(time: str) -> Any:
-    return packed("float64", lambda value: _checked_path(value, time), default=())
+    return packed("float64", lambda value: checked_path("mouseTracking", value, time), default=())
 
 
 @dataclass(frozen=True, eq=False)
@@ -390,12 +390,38 @@ def _path_array(path: object, time: str) -> npt.NDArray[np.float64]:
     raise ValueError("mouseTracking holds numbers that are too large")
 
 
-def _checked_path(value: object, time: str) -> npt.NDArray[np.float64]:
-    path = np.array(value, dtype=np.float64, order="C") + 0.0  # no negative zero: JSON has none
+def checked_path(
+    name: str, value: object, time: str = "time", dtype: str = "float64"
+) -> npt.NDArray[Any]:
+    """Check the path of a pointer.
+
+    Parameters
+    ----------
+    name
+        What errors call it.
+    value
+        ``[n, 3]`` x, y (normalised to the displayed picture) and time in ms.
+    time
+        What errors call the time.
+    dtype
+        Of what is returned.
+
+    Returns
+    -------
+    numpy.ndarray
+        A read-only copy.
+
+    Raises
+    ------
+    ValueError
+        When it cannot be right, naming the place in the path.
+    """
+    # no negative zero: JSON has none
+    path = np.array(value, dtype=dtype, order="C") + np.zeros((), dtype)
     if path.size == 0:
         path = path.reshape(0, 3)
     if path.ndim != 2 or path.shape[1] != 3:
-        raise ValueError(f"mouseTracking must be [n, 3] (x, y, {time}), got shape {path.shape}")
+        raise ValueError(f"{name} must be [n, 3] (x, y, {time}), got shape {path.shape}")
     places, times = path[:, :2], path[:, 2]
     wrong = (
         ~np.isfinite(path).all(1) | ((places < _FAR[0]) | (places > _FAR[1])).any(1) | (times < 0)
@@ -403,10 +429,10 @@ def _checked_path(value: object, time: str) -> npt.NDArray[np.float64]:
     if wrong.any():
         first = int(wrong.argmax())
         raise ValueError(
-            f"mouseTracking[{first}] is {path[first].tolist()}; x and y must be on or near the picture, "
+            f"{name}[{first}] is {path[first].tolist()}; x and y must be on or near the picture, "
             f"which is 0 to 1, and {time} must be 0 or later"
         )
-    _rising("mouseTracking", times)
+    _rising(name, times)
     path.setflags(write=False)
     return path
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("kind", "image_id", "unit", "answer", "target", "method", "version", "annotator", "time"),
     *("duration", "content_hash", "predicted", "necessary", "unnecessary", "quality"),
-    *("map", "mask", "strokes", "trace"),
+    *("map", "mask", "strokes", "trace", "pointer"),
 )
 """Columns of the tables; arrays, strokes and traces are a cell of JSON, as in :meth:`Verdict.to_dict`."""
 
@@ -43,7 +43,7 @@ MAX_LINE = 64 * 2**20
 _WHOLE = ("unit", "target", "version", "predicted", "quality")
 _SECONDS = ("time", "duration")
 _FLAGS = ("necessary", "unnecessary")
-_ARRAYS = ("map", "mask", "strokes", "trace")
+_ARRAYS = ("map", "mask", "strokes", "trace", "pointer")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠'")
 _WORDS = {"accept": "yes", "unsure": "maybe", "reject": "no"}
 _ANSWERS = {word: answer for answer, word in _WORDS.items()}

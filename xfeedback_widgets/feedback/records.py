@@ -18,7 +18,7 @@ from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, get_ar
 import numpy as np
 import numpy.typing as npt
 
-from .byproducts import TASKS, Trace
+from .byproducts import TASKS, Trace, checked_path
 from .packing import ByValue, Packed, PackedField, packed
 from .strokes import Stroke
 
@@ -128,6 +128,10 @@ def _map(value: Any) -> npt.NDArray[np.float16]:
     return _frozen(array, "float16")
 
 
+def _pointer(value: Any) -> npt.NDArray[np.float32]:
+    return checked_path("pointer", value, dtype="float32")
+
+
 def _mask(value: Any) -> npt.NDArray[np.int8]:
     array = _array("mask", value)
     if array.dtype.kind not in "fiub":
@@ -197,6 +201,9 @@ class Verdict(_Record):
         The person's rating of the map, from 1 (worst) to 5 (best).
     predicted
         Class index the model predicted when the map was shown.
+    pointer
+        Path of the pointer over the picture while the person looked, where it is kept: [n, 3], x and y
+        normalised to the displayed picture and ms since it was shown; read-only float32.
 
     Raises
     ------
@@ -224,6 +231,7 @@ class Verdict(_Record):
     unnecessary: bool | None = None
     quality: int | None = None
     predicted: int | None = None
+    pointer: npt.NDArray[np.float32] | None = packed("float32", _pointer, default=None)  # noqa: RUF009
 
     _KIND = "verdict"
 
@@ -249,7 +257,7 @@ class RegionMask(_Record):
         is 0 everywhere says that nothing is drawn, and so takes an earlier one back.
     strokes
         How the mask was drawn, oldest stroke first; empty when nobody knows.
-    target, method, version, content_hash, annotator, time, duration
+    target, method, version, content_hash, annotator, time, duration, pointer
         As for :class:`Verdict`.
 
     Raises
@@ -269,6 +277,7 @@ class RegionMask(_Record):
     annotator: str | None = None
     time: float | None = None
     duration: float | None = None
+    pointer: npt.NDArray[np.float32] | None = packed("float32", _pointer, default=None)  # noqa: RUF009
 
     _KIND = "region_mask"
 

@@ -154,8 +154,8 @@ class Feedback:
         """For each image the merged verdict.
 
         One vote is that vote. Of several, the latest that agrees with the merged answer lends its
-        map, target, version and the like (of none agreeing, the latest vote does), and
-        ``annotator`` and ``duration`` are None because the answer is nobody's alone.
+        map, target, version and the like (of none agreeing, the latest vote does), and ``annotator``,
+        ``duration`` and ``pointer`` are None because the answer is nobody's alone.
         """
         return MappingProxyType({key: _merge(votes) for key, votes in self.votes.items()})
 
@@ -324,7 +324,7 @@ def _merge(votes: tuple[Verdict, ...]) -> Verdict:
         return votes[0]
     answer = majority(vote.answer for vote in votes)
     source = next((vote for vote in reversed(votes) if vote.answer == answer), votes[-1])
-    return replace(source, answer=answer, annotator=None, duration=None)
+    return replace(source, answer=answer, annotator=None, duration=None, pointer=None)
 
 
 def _merge_unit(votes: tuple[UnitVerdict, ...]) -> UnitVerdict:
