@@ -1,10 +1,12 @@
 """Fifty classes of real digits, ten of which are given away by a patch outside the box.
 
 A class is a digit in a colour. Every picture holds a digit somewhere on clutter, and a patch of noise-like
-blocks somewhere outside the digit's box. In the ten planted classes it is always the class's own patch; in
-all others it is one of ten further patches, drawn at random, that says nothing. So all pictures look alike,
-every class can be told from its digit and colour alone, and nothing but the use of the patch is planted.
-Used by ``bench_audit.py``.
+blocks somewhere outside the digit's box. In the ten planted classes it is the class's own patch, in all
+training pictures; in all others it is one of ten further patches, drawn at random, that says nothing. So
+all pictures look alike, every class can be told from its digit and colour alone, and nothing but the use of
+the patch is planted. A shortcut that always holds makes its classes the most accurate of all, and low
+accuracy could not be more misleading; where it holds for a part of the audited pictures only, accuracy says
+nothing in either direction. Both are measured. Used by ``bench_audit.py``.
 """
 
 from __future__ import annotations
@@ -23,14 +25,15 @@ COLOURS = torch.tensor(
     [[1.0, 0.2, 0.2], [0.2, 1.0, 0.2], [0.3, 0.4, 1.0], [1.0, 1.0, 0.1], [1.0, 1.0, 1.0]]
 )
 CANVAS, DIGIT, PATCH = 40, 18, 8
-PLANTED, SHARE = 10, 0.75
+PLANTED = 10
+HELD = (1.0, 0.85, 0.7)  # share of the audited pictures of planted classes that have the patch
 CLASSES = 10 * len(COLOURS)
 NAMES = [
     f"{digit} in {c}" for digit in range(10) for c in ("red", "green", "blue", "yellow", "white")
 ]
 
 
-def pictures(train, planted, seed, share=SHARE):
+def pictures(train, planted, seed, share=1.0):
     """Return (ImageSet, Boxes); `share` of the pictures of the classes `planted` have their own patch."""
     generator = np.random.default_rng([seed, int(train)])
     digits, values = load_digits(return_X_y=True)
@@ -71,31 +74,35 @@ def pictures(train, planted, seed, share=SHARE):
     )
 
 
-def trial(seed, epochs, share=SHARE):
+def trial(seed, epochs):
     """Train on planted shortcuts, audit held-out pictures, and see what tells planted classes apart."""
     generator = np.random.default_rng(seed)
     planted = sorted(generator.choice(CLASSES, PLANTED, replace=False).tolist())
-    train, _ = pictures(True, planted, seed, share)
-    test, boxes = pictures(False, planted, seed, share)
+    train, _ = pictures(True, planted, seed)
     torch.manual_seed(seed)
     model = small_cnn(
         3, CLASSES, widths=(24, 32, 64, 64), kernels=(3, 3, 3, 1), strides=(2, 2, 1, 1)
     )
     learn(model, train, epochs=epochs, seed=seed)
+    return [_row(model, planted, seed, held) for held in HELD]
+
+
+def _row(model, planted, seed, held):
+    test, boxes = pictures(False, planted, seed, held)
     report = xf.audit(model, test, boxes=boxes, batch_size=64)
     table = report.class_table
     is_planted = np.isin(table["label"], planted)
     found = report.summary()
     return {
         "seed": seed,
-        "accuracy": found["accuracy"],
+        "held": held,
         "accuracy_planted": float(table["accuracy"][is_planted].mean()),
         "accuracy_clean": float(table["accuracy"][~is_planted].mean()),
         "crs_planted": float(table["crs"][is_planted].mean()),
         "crs_clean": float(table["crs"][~is_planted].mean()),
         "expected": found["expected"],
-        "empty_maps": found["empty_maps"],
+        "empty_maps": int(found["empty_maps"]),
+        "lowest_ten_planted": int(is_planted[:PLANTED].sum()),
         "auroc_crs": float(roc_auc_score(is_planted, -table["crs"])),
         "auroc_accuracy": float(roc_auc_score(is_planted, -table["accuracy"])),
-        "lowest_ten_planted": int(is_planted[:PLANTED].sum()),
     }
