@@ -4,7 +4,6 @@
 
 The file is written first, of tagging pages with about as much on them as the published ones. A fresh process
 then reads it twice: record by record, as an import does, and keeping all of them, as a training run does.
-Importing the package costs more memory than the reading, most of it torch's; both are printed.
 """
 
 from __future__ import annotations

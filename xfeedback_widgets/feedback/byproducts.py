@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias
@@ -509,7 +510,7 @@ def _flag(name: str, value: object) -> bool:
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         _refuse(name, value, "text that is not empty")
-    return value
+    return sys.intern(value)  # icons, categories and workers come again in every record
 
 
 def _id(name: str, value: object) -> int | str:
