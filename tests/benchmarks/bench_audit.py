@@ -52,16 +52,17 @@ def published(model, layer, image, label, box):
     with torch.no_grad():
         model(image).argmax(1)
     kept = {}
-    handles = [
-        layer.register_forward_hook(lambda _m, _i, out: kept.update(activations=out)),
-        layer.register_full_backward_hook(lambda _m, _i, out: kept.update(gradients=out[0])),
-    ]
+
+    def keep(_module, _inputs, output):
+        kept["activations"] = output
+        output.register_hook(lambda gradient: kept.update(gradients=gradient))
+
+    handle = layer.register_forward_hook(keep)
     logits = model(image)
     model.zero_grad()
     logits[0, label].backward()
-    for handle in handles:
-        handle.remove()
-    a, g = kept["activations"], kept["gradients"]
+    handle.remove()
+    a, g = kept["activations"].detach(), kept["gradients"]
     alpha = g**2 / (2 * g**2 + (a * g**3).sum((2, 3), keepdim=True) + 1e-7)
     weights = (alpha * g.relu()).sum((2, 3), keepdim=True)
     saliency = F.interpolate(
