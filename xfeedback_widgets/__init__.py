@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         units,
         widgets,
     )
-    from xfeedback_widgets.feedback import RegionMask, Stroke, UnitVerdict, Verdict
+    from xfeedback_widgets.feedback import Byproduct, RegionMask, Stroke, UnitVerdict, Verdict
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.training import Guard, fine_tune
     from xfeedback_widgets.widgets import AlignmentWidget, NeuronWidget, ReviewWidget
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentWidget",
+    "Byproduct",
     "Guard",
     "NeuronWidget",
     "RegionMask",
@@ -57,7 +58,7 @@ __all__ = [
 
 
 _HOMES = {
-    "feedback": ("RegionMask", "Stroke", "UnitVerdict", "Verdict"),
+    "feedback": ("Byproduct", "RegionMask", "Stroke", "UnitVerdict", "Verdict"),
     "session": ("Session",),
     "training": ("Guard", "fine_tune"),
     "widgets": ("AlignmentWidget", "NeuronWidget", "ReviewWidget"),

@@ -309,8 +309,8 @@ class Session:
         Parameters
         ----------
         record
-            A Verdict, RegionMask or UnitVerdict. What it does not say (annotator, time, version,
-            content hash) is filled in.
+            A Verdict, RegionMask, UnitVerdict or Byproduct. What it does not say (annotator, time,
+            version, content hash) is filled in.
 
         Returns
         -------
