@@ -31,7 +31,9 @@ def test_strokes_survive_json_with_their_mask(strokes):
 
 def test_the_pens_pressure_is_kept():
     stroke = Stroke("brush", 1, 8.5, [[0.5, 0.5, 0.25], [3, 4, 1]])
-    assert pickle.loads(pickle.dumps(stroke)) == stroke == Stroke.from_dict(stroke.to_dict())
+    record = RegionMask("7", np.eye(3), strokes=[Stroke("clear", 0), stroke])
+    assert pickle.loads(pickle.dumps(record)).strokes[1] == stroke
+    assert from_dict(record.to_dict()).strokes[1] == stroke
     assert stroke.points.tolist() == [[0.5, 0.5, 0.25], [3, 4, 1]]
     assert hash(stroke) != hash(Stroke("brush", 1, 8.5, stroke.points[:, :2]))
     with pytest.raises(ValueError, match="read-only"):
@@ -57,22 +59,46 @@ def test_bad_values_are_named(make, words):
         make()
 
 
-GOOD = Stroke("brush", 1, 4, [[0, 1], [2, 3]]).to_dict()
+GOOD = RegionMask("7", [[1]], strokes=[Stroke("brush", 1, 4, [[0, 1], [2, 3]])]).to_dict()[
+    "strokes"
+]
+
+
+def points(shape, **change):
+    return {"points": {**GOOD["points"], "shape": shape, **change}}
 
 
 @pytest.mark.parametrize(
-    ("strokes", "words"),
+    ("change", "words"),
     [
-        ({}, "strokes must be a list"),
-        ([7], "stroke must be an object"),
-        ([{**GOOD, "colour": 1}], "stroke must be an object"),
-        ([{**GOOD, "points": {**GOOD["points"], "shape": [2, 4]}}], "does not fill"),
-        ([{**GOOD, "points": {**GOOD["points"], "shape": [4, 1]}}], r"shape \(4, 1\)"),
-        ([{**GOOD, "points": {**GOOD["points"], "shape": [2**20, 2**20]}}], "at most"),
-        ([{**GOOD, "value": "1"}], "value.*'1'"),
+        ({"colour": [1]}, "object of tools, values"),
+        ({"tools": "brush"}, "lists of equal length"),
+        ({"tools": ["brush", "brush"]}, "lists of equal length"),
+        ({"tools": ["spray"]}, "strokes: unknown tool 'spray'"),
+        ({"values": ["1"]}, "strokes: value.*'1'"),
+        ({"sizes": [None]}, "strokes: size.*None"),
+        ({"lengths": [3]}, "strokes: .*size 4 into shape"),
+        ({"lengths": [-1]}, r"\[-1, 2\] is no shape"),
+        ({"lengths": [2**70]}, "strokes: "),
+        ({"lengths": [1]}, "4 numbers for 2"),
+        ({"columns": [1], "lengths": [4]}, r"shape \(4, 1\)"),
+        ({"columns": ["2"]}, "no shape of points"),
+        (points([5, 1]), "does not fill"),
+        (points([2**20, 2**20]), "at most"),
+        (points([4, 1], zlib_base64="!"), "cannot be unpacked"),
     ],
 )
-def test_foreign_json_is_refused(strokes, words):
-    data = {**RegionMask("7", [[1]]).to_dict(), "strokes": strokes}
+def test_foreign_json_is_refused_at_once_and_named_when_looked_at(change, words):
+    data = {**RegionMask("7", [[1]]).to_dict(), "strokes": {**GOOD, **change}}
     with pytest.raises((TypeError, ValueError), match=words):
         from_dict(data)
+    with pytest.raises((TypeError, ValueError), match=words):
+        _ = from_dict(data, origin="event 3").strokes
+
+
+def test_damage_names_the_event():
+    data = {**RegionMask("7", [[1]]).to_dict(), "strokes": {**GOOD, "lengths": [1]}}
+    with pytest.raises(ValueError, match=r"^event 3: strokes: there are 4 numbers for 2"):
+        _ = from_dict(data, origin="event 3").strokes
+    with pytest.raises(ValueError, match="strokes must be an object"):
+        from_dict({**data, "strokes": []})

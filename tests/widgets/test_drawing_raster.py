@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from xfeedback_widgets.feedback.strokes import Stroke
+from xfeedback_widgets.feedback import RegionMask, Stroke, from_dict
 from xfeedback_widgets.widgets.drawing import raster
 
 WIDTH, HEIGHT = 23, 17
@@ -157,8 +157,8 @@ def strokes(draw):
 @quick
 @given(drawn=st.lists(strokes(), max_size=8))
 def test_the_same_strokes_leave_the_same_mask_after_being_stored(drawn):
-    stored = [Stroke.from_dict(stroke.to_dict()) for stroke in drawn]
     mask = raster.replay(drawn, WIDTH, HEIGHT)
+    stored = from_dict(RegionMask("7", mask, strokes=drawn).to_dict()).strokes
     assert np.array_equal(mask, raster.replay(stored, WIDTH, HEIGHT))
     assert set(np.unique(mask)) <= {-1, 0, 1}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, get_args
 
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from .byproducts import TASKS, Trace, checked_path
 from .packing import ByValue, Packed, PackedField, packed
-from .strokes import Stroke
+from .strokes import KeptStrokes, Stroke, StrokesField
 
 Answer: TypeAlias = Literal["accept", "reject", "unsure"]
 ANSWERS: tuple[str, ...] = get_args(Answer)
@@ -67,14 +66,6 @@ def _quality(value: object) -> int | None:
     if number is not None and not 1 <= number <= 5:
         raise ValueError(f"quality must be a whole number from 1 (worst) to 5 (best), got {number}")
     return number
-
-
-def _strokes(value: object) -> tuple[Stroke, ...]:
-    strokes = tuple(value) if isinstance(value, Iterable) else (value,)
-    for stroke in strokes:
-        if not isinstance(stroke, Stroke):
-            raise TypeError(f"strokes must be Stroke objects, got {stroke!r}")
-    return strokes
 
 
 def _seconds(name: str, value: object) -> float | None:
@@ -160,10 +151,10 @@ class _Record(ByValue):
         """
         out: dict[str, Any] = {"format": FORMAT, "kind": self._KIND}
         for name, value in vars(self).items():
-            if isinstance(value, tuple):
-                value = [stroke.to_dict() for stroke in value] or None  # noqa: PLW2901
+            if isinstance(value, (Packed, KeptStrokes)):
+                value = value.to_dict()  # noqa: PLW2901  # None without strokes
             if value is not None:
-                out[name] = value.to_dict() if isinstance(value, Packed) else value
+                out[name] = value
         return out
 
 
@@ -269,7 +260,7 @@ class RegionMask(_Record):
     image_id: str
     mask: npt.NDArray[np.int8] = packed("int8", _mask)  # noqa: RUF009  # a descriptor
     _: KW_ONLY
-    strokes: tuple[Stroke, ...] = ()
+    strokes: tuple[Stroke, ...] = StrokesField()  # type: ignore[assignment]
     target: int | None = None
     method: str | None = None
     version: int | None = None
@@ -284,7 +275,6 @@ class RegionMask(_Record):
     def __post_init__(self) -> None:
         _text("image_id", self.image_id, optional=False)
         _provenance(self)
-        object.__setattr__(self, "strokes", _strokes(self.strokes))
 
     @property
     def empty(self) -> bool:
@@ -442,19 +432,11 @@ def from_dict(data: object, *, origin: str | None = None) -> Record:
         raise ValueError(f"{kind} lacks the field {missing[0]!r}")
     for name, value in values.items():
         declared = vars(cls).get(name)
-        if isinstance(declared, PackedField) and value is not None:
+        if isinstance(declared, (PackedField, StrokesField)) and value is not None:
             values[name] = declared.read(value, origin)
-    if "strokes" in values:
-        values["strokes"] = _read_strokes(values["strokes"], origin)
     if "trace" in values:
         values["trace"] = _read_trace(values["trace"], origin)
     return cls(**values)
-
-
-def _read_strokes(data: object, origin: str | None) -> list[Stroke]:
-    if not isinstance(data, list):
-        raise TypeError(f"strokes must be a list, got {type(data).__name__}")
-    return [Stroke.from_dict(each, origin=origin) for each in data]
 
 
 def _read_trace(data: object, origin: str | None) -> Trace:

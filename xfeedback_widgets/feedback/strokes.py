@@ -1,19 +1,25 @@
 """How a region mask was drawn: one :class:`Stroke` for each thing a person did with a tool.
 
 The mask itself is the truth; strokes say how it came about, so that a drawing can be undone step by
-step, replayed at another size and studied. Turning strokes into pixels is the widgets' business.
+step, replayed at another size and studied. A record keeps them as columns and one packed array
+(:class:`KeptStrokes`), which cost next to nothing until somebody looks. Turning strokes into pixels is
+the widgets' business.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any, Literal, SupportsFloat, TypeAlias, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from .packing import ByValue, packed
+from .packing import ByValue, Packed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Tool: TypeAlias = Literal[
     "brush", "eraser", "rectangle", "polygon", "fill", "invert", "clear", "copy", "cells"
@@ -87,7 +93,7 @@ class Stroke(ByValue):
     tool: Tool
     value: int
     size: float = 0.0
-    points: npt.NDArray[np.float32] = packed("float32", _points, default=())  # noqa: RUF009
+    points: npt.NDArray[np.float32] = ()  # type: ignore[assignment]  # an array from __post_init__ on
 
     def __post_init__(self) -> None:
         if self.tool not in TOOLS:
@@ -96,42 +102,163 @@ class Stroke(ByValue):
             raise ValueError(f"value must be -1, 0 or +1, got {self.value!r}")
         object.__setattr__(self, "value", int(self.value))
         object.__setattr__(self, "size", _size(self.size))
+        object.__setattr__(self, "points", _points(self.points))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stroke as JSON-safe values.
+    def _key(self) -> tuple[object, ...]:
+        return self.tool, self.value, self.size, self.points.shape, self.points.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStrokes:
+    """Strokes as a record keeps them: columns with one entry a stroke; immutable, equal by value.
+
+    Make it with :meth:`of` or, from the JSON form, with :meth:`read`.
+
+    Attributes
+    ----------
+    tools, values, sizes
+        As in :class:`Stroke`.
+    lengths, columns
+        Shape of each stroke's points.
+    points
+        The points of all strokes, one number after the other: float32 [k, 1].
+    """
+
+    tools: tuple[Tool, ...]
+    values: tuple[int, ...]
+    sizes: tuple[float, ...]
+    lengths: tuple[int, ...]
+    columns: tuple[int, ...]
+    points: Packed
+    origin: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, strokes: Iterable[Stroke]) -> KeptStrokes:
+        """Put strokes away.
+
+        Parameters
+        ----------
+        strokes
+            Oldest first.
 
         Returns
         -------
-        dict
-            ``tool``, ``value``, ``size`` and ``points`` (an object of ``dtype``, ``shape`` and
-            ``zlib_base64``).
+        KeptStrokes
+
+        Raises
+        ------
+        TypeError
+            For anything that is not a stroke.
         """
-        return {**vars(self), "points": vars(self)["points"].to_dict()}
+        given = tuple(strokes) if isinstance(strokes, Iterable) else (strokes,)
+        for stroke in given:
+            if not isinstance(stroke, Stroke):
+                raise TypeError(f"strokes must be Stroke objects, got {stroke!r}")
+        flat = [stroke.points.reshape(-1, 1) for stroke in given]
+        return cls(
+            tuple(stroke.tool for stroke in given),
+            tuple(stroke.value for stroke in given),
+            tuple(stroke.size for stroke in given),
+            tuple(stroke.points.shape[0] for stroke in given),
+            tuple(stroke.points.shape[1] for stroke in given),
+            Packed.of(np.concatenate([np.zeros((0, 1), np.float32), *flat]), "points"),
+        )
 
     @classmethod
-    def from_dict(cls, data: object, *, origin: str | None = None) -> Stroke:
-        """Build a stroke from its JSON form.
+    def read(cls, data: object, origin: str | None) -> KeptStrokes:
+        """Read the JSON form.
 
         Parameters
         ----------
         data
             What ``json.loads`` gave; anything at all, it is checked.
         origin
-            Where trusted data came from: its points are then checked when they are looked at.
+            Where trusted data came from, which errors will name: the strokes are then checked only when
+            they are looked at. None: they are checked now.
 
         Returns
         -------
-        Stroke
+        KeptStrokes
 
         Raises
         ------
         TypeError, ValueError
-            When the data is not a stroke, saying what is wrong with it.
+            When the data is not strokes, saying what is wrong with it.
         """
-        if not isinstance(data, dict) or data.keys() != _NAMES:
-            raise ValueError(f"a stroke must be an object with {', '.join(sorted(_NAMES))}")
-        points = vars(cls)["points"].read(data["points"], origin)
-        return cls(data["tool"], data["value"], data["size"], points)
+        if not isinstance(data, dict) or data.keys() != {*_COLUMNS, "points"}:
+            raise ValueError(f"strokes must be an object of {', '.join(_COLUMNS)} and points")
+        columns = [data[name] for name in _COLUMNS]
+        if not all(isinstance(c, list) for c in columns) or len(set(map(len, columns))) != 1:
+            raise ValueError(f"strokes: {', '.join(_COLUMNS)} must be lists of equal length")
+        points = Packed.read("points", data["points"], "float32")
+        tools, values, sizes, lengths, widths = map(tuple, columns)
+        named = f"{origin}: " if origin else ""
+        kept = cls(tools, values, sizes, lengths, widths, points, named)
+        if origin is None:
+            kept.strokes()
+        return kept
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Give the JSON form.
+
+        Returns
+        -------
+        dict or None
+            A list for each column, and ``points`` as an object of ``dtype``, ``shape`` and
+            ``zlib_base64``; None when there are no strokes.
+        """
+        if not self.tools:
+            return None
+        columns = {name: list(getattr(self, name)) for name in _COLUMNS}
+        return {**columns, "points": self.points.to_dict()}
+
+    def strokes(self) -> tuple[Stroke, ...]:
+        """Unpack.
+
+        Returns
+        -------
+        tuple of Stroke
+            Fresh objects at each call.
+
+        Raises
+        ------
+        ValueError
+            When the data is damaged.
+        """
+        try:
+            return tuple(self._unpacked())
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.origin}strokes: {error}") from error
+
+    def _unpacked(self) -> Iterator[Stroke]:
+        numbers = self.points.array(np.ravel)
+        start = 0
+        for tool, value, size, length, columns in zip(
+            *(getattr(self, name) for name in _COLUMNS), strict=True
+        ):
+            if type(length) is not int or type(columns) is not int or length < 0:
+                raise ValueError(f"[{length!r}, {columns!r}] is no shape of points")
+            end = start + length * columns
+            yield Stroke(tool, value, size, numbers[start:end].reshape(length, columns))
+            start = end
+        if start != len(numbers):
+            raise ValueError(f"there are {len(numbers)} numbers for {start} in points")
 
 
-_NAMES = {field.name for field in fields(Stroke)}
+_COLUMNS = ("tools", "values", "sizes", "lengths", "columns")
+
+
+class StrokesField:
+    """A dataclass field that holds strokes, put away until somebody looks at them."""
+
+    def __get__(self, record: object | None, owner: type) -> tuple[Stroke, ...]:
+        kept = () if record is None else vars(record)["strokes"].strokes()
+        return cast("tuple[Stroke, ...]", kept)
+
+    def __set__(self, record: object, value: Iterable[Stroke] | KeptStrokes) -> None:
+        kept = value if isinstance(value, KeptStrokes) else KeptStrokes.of(value)
+        vars(record)["strokes"] = kept
+
+    def read(self, data: object, origin: str | None) -> KeptStrokes:
+        """Read the JSON form; as :meth:`KeptStrokes.read`."""
+        return KeptStrokes.read(data, origin)
