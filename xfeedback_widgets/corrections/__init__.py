@@ -2,8 +2,8 @@
 
 ``base`` holds the seam, ``crayon`` and ``crayon_pruning`` the two halves of CRAYON, ``gradia``, ``res`` and
 ``mask_losses`` what learns from drawings, with ``masks`` for what these share, ``luab`` what learns from
-clicks, ``baselines`` the controls. Optimisers, threads and versions are in ``training``; the maps
-themselves in ``saliency``.
+clicks, ``bayesian`` feedback as evidence for a Bayesian network, ``baselines`` the controls. Optimisers,
+threads and versions are in ``training``; the maps themselves in ``saliency``.
 """
 
 from xfeedback_widgets.corrections.base import Correction, Losses, Solving
