@@ -31,6 +31,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models, transforms
+from torchvision.transforms import v2
 
 from xfeedback_widgets.corrections import Luab, PlainFineTuning, RandomFeedback
 from xfeedback_widgets.data import ImageSet
@@ -155,6 +156,9 @@ def _arms(weight: float, seed: int) -> dict[str, object]:
 def pets(arguments: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
     network = mobilenet_v2(arguments.root)
     settings = {name: value for name, value in PETS.items() if name != "weight"}
+    if not arguments.still:  # activations may be cropped and flipped nearly as their pictures
+        crop = v2.RandomResizedCrop((10, 10), scale=(0.5, 1), ratio=(1, 1))
+        settings["augment"] = v2.Compose([crop, v2.RandomHorizontalFlip()])
     runs = []
     for seed in range(arguments.seeds):
         sets = {}
@@ -181,7 +185,8 @@ def pets(arguments: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
             run[name]["train_accuracy"] = history.epochs[-1].metrics["train_accuracy"]
         runs.append(run)
         print(f"seed {seed}: {inside.inside:.3f} of {inside.clicks} clicks on the pet", flush=True)
-    print(f"pets on scenes, correlation {CORRELATION}, {PETS}, {arguments.split}")
+    how = "as they are" if arguments.still else "cropped and flipped"
+    print(f"pets on scenes, correlation {CORRELATION}, {PETS}, {how}, {arguments.split}")
     _table(
         runs,
         {
@@ -353,8 +358,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--split", default="test", choices=("valid", "test"))
+    parser.add_argument("--still", action="store_true", help="pets: without augmentation")
+    parser.add_argument("--weight", type=float, help="pets: another λ")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    PETS["weight"] = arguments.weight or PETS["weight"]
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     arguments.root = Path(os.environ.get("XFEEDBACK_DATA", ROOT.parent / "shared" / "data"))
