@@ -106,7 +106,9 @@ class Luab(Correction):
         λ.
     head
         ``"point"`` is the paper's. ``"map"``, an idea of its outlook, has no head: the saliency map of the
-        label is drawn to the point (:func:`attention_away`).
+        label (centred, as in :class:`~.crayon.CrayonAttention`) is drawn to the point
+        (:func:`attention_away`). Keep λ near 0.1 then: pressed harder, maps may become empty, which the
+        guard of a session watches for.
     weighting
         ``"even"``: every point weighs the same. ``"dwell"``, another idea of the outlook: by how long the
         person looked before, in multiples of the median and at most twice that.
@@ -163,6 +165,11 @@ class Luab(Correction):
             f"fitted={self.fitted}, seed={self.seed})"
         )
 
+    @property
+    def saliency(self) -> str:  # type: ignore[override]  # settled by an option here
+        """The method people should be shown: the one whose maps are trained, if any are."""
+        return "centred_gradcam" if self.head == "map" else "gradcam"
+
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
         """Look up every point, and make the head."""
         device = next(model.parameters()).device
@@ -186,7 +193,7 @@ class Luab(Correction):
                     weights[position, column] = dwell.get(image_id, 1.0)
         self._points, self._weights = points.to(device), weights.to(device)
         if self.head == "map":
-            self._cam = GradCAM(model, self.layer)
+            self._cam = GradCAM(model, self.layer, centred=True)
             return
         self._features = _Features(model, next(data.batches(1)).images)
         self._head = _head(self._features.size, classes, self.seed).to(device)
