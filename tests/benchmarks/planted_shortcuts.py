@@ -26,7 +26,7 @@ COLOURS = torch.tensor(
 )
 CANVAS, DIGIT, PATCH = 40, 18, 8
 PLANTED = 10
-HELD = (1.0, 0.85, 0.7)  # share of the audited pictures of planted classes that have the patch
+HELD = (1.0, 0.9, 0.85, 0.7)  # share of the audited pictures of planted classes that have the patch
 CLASSES = 10 * len(COLOURS)
 NAMES = [
     f"{digit} in {c}" for digit in range(10) for c in ("red", "green", "blue", "yellow", "white")
