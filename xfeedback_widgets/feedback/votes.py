@@ -161,7 +161,7 @@ class Feedback:
 
     @cached_property
     def masks(self) -> Mapping[str, RegionMask]:
-        """For each image the latest region mask, whoever drew it."""
+        """For each image the latest region mask, whoever drew it; one may be :attr:`RegionMask.empty`."""
         masks = {r.image_id: r for r in self._records if isinstance(r, RegionMask)}
         return MappingProxyType(masks)
 
