@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xfeedback_widgets.feedback import (
+    CELLS,
     ExchangeError,
     Feedback,
+    ReasonabilityMatrix,
     export_gradia_labels,
     import_gradia_labels,
 )
@@ -22,6 +26,16 @@ def test_real_labels_come_back_byte_for_byte(shared_data, tmp_path):
     assert counts == {"accept": 473, "reject": 277, "unsure": 0}
     ids = [f"coco/{name}" for name in matrix]
     assert list(import_gradia_labels(real, ids=reversed(ids))) == ids
+
+
+IDS = st.text(st.characters(codec=None, exclude_categories=()), min_size=1)
+
+
+@given(st.dictionaries(IDS, st.sampled_from(CELLS)))
+def test_any_matrix_comes_back(tmp_path_factory, cells):
+    path = tmp_path_factory.getbasetemp() / "labels.json"
+    export_gradia_labels(ReasonabilityMatrix(cells), path)
+    assert list(import_gradia_labels(path).cells.items()) == list(cells.items())
 
 
 @pytest.mark.parametrize(
