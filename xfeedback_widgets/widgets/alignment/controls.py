@@ -100,14 +100,16 @@ class AlignmentControls(ImageControls):
         beside = classed(ipywidgets.VBox([self.drawing.toolbar, self.facts]), "xf-column")
         self.one = classed(ipywidgets.HBox([self.drawing, beside]), "xf-columns", "xf-align")
         self.views = {"judge": self.one, "adjust": self.one, "compare": self.compare}
-        self.notice = classed(ipywidgets.HTML(), "xf-notice")
+        self.notice = ipywidgets.HTML()
+        text = "Judge again what was judged under earlier weights, or go on with what was not judged yet"
+        self.offer = row([self.button("again", "Judge again", text), self.notice])
         self.form = FormView(self.button)
         self.matrix = MatrixView(self.button)
         self.children = [
             bridge,
             row([self.summary, self.bar]),
             row(self._top_buttons()),
-            self.notice,
+            self.offer,
             self.one,
             self.compare,
             self.form,
@@ -130,14 +132,12 @@ class AlignmentControls(ImageControls):
 
     def _top_buttons(self) -> list[ipywidgets.Widget]:
         form = self.button("form", "Long form", "Ask for details and quality as well, or do not")
-        text = "Judge again what was judged under earlier weights, or go on with what was not judged yet"
-        again = self.button("again", "Judge again", text)
         *views, contour, undo, redo = self._view_buttons(
             VIEWS,
             "Take back the last stroke or judgement and return to its image",
             "Do again what was taken back",
         )
-        return [*views, contour, form, again, undo, redo]
+        return [*views, contour, form, undo, redo]
 
     def _answer_buttons(self) -> list[ipywidgets.Widget]:
         return [

@@ -64,7 +64,8 @@ def use(session: Session, feedback: Feedback, image_id: str, cell: Cell | None) 
     weighed = ""
     if isinstance(correction, Gradia) and cell is not None:
         label, drawing = correction.weights[cell]
-        weighed = f" As {cell}, its label counts × {label:g} and its mask × {drawing:g}."
+        marks = f" and its mask × {drawing:g}" if drawn else ""
+        weighed = f" As {cell}, its label counts × {label:g}{marks}."
     return f"Training with {name} will use the <strong>{' and the '.join(taken)}</strong>{but}.{weighed}"
 
 

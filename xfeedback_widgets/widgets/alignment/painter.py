@@ -48,20 +48,21 @@ class AlignmentPainter(ImagePainter):
             adjusting, notice = desk.step == "adjust", self._notice()
             outdated, again = len(desk.outdated), desk.again
         counts = session.feedback.counts()
-        said = ", ".join(f"{counts[answer]} {word}" for answer, word in WORDS.items())
+        said = ", ".join(f"{word[0]} {counts[answer]}" for answer, word in WORDS.items())
+        called = ", ".join(WORDS.values())
         controls.summary.value = (
             f"<strong>{judged} of {len(session.data)}</strong> judged · "
-            f"<strong>{adjusted} of {unreasonable}</strong> unreasonable ones adjusted · "
+            f"<strong>{adjusted} of {unreasonable}</strong> unreasonable adjusted · "
             f"{session.answers_since_training} since the last training "
-            f'<span class="xf-muted">({said})</span>'
+            f'<span class="xf-muted" title="{called}">({said})</span>'
         )
         done, of = (adjusted, unreasonable) if adjusting else (judged, len(session.data))
         controls.bar.max, controls.bar.value = max(1, of), done
         controls.notice.value = notice
-        controls.notice.layout.display = "" if notice else "none"
+        controls.offer.layout.display = "flex" if notice or outdated else "none"
         button = controls.buttons["again"]
         button.description = controls.caption("again", f"Judge again: {outdated}")
-        button.disabled = not (outdated or again)
+        button.layout.display = "" if outdated or again else "none"
         (button.add_class if again else button.remove_class)("xf-on")
         self.history()
         self.matrix()
