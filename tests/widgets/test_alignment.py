@@ -124,7 +124,9 @@ def test_only_unreasonable_maps_are_adjusted_and_each_stroke_is_saved(align, ses
     press(widget, "reject", "accept", "reject", "adjust")
     assert widget.current == "digit-0"
     assert "<strong>0 of 2</strong> unreasonable" in widget._controls.summary.value
+    drawing = widget.canvas.drawing
     draw(widget, (0, 0), (3, 2))
+    assert widget.canvas.drawing is drawing, "one's own strokes do not open it anew"
     mask = session.feedback.masks["digit-0"]
     assert mask.mask.shape == (8, 8), "at the picture's resolution"
     assert mask.mask.sum() == 6
@@ -361,7 +363,7 @@ def test_after_training_the_answered_images_come_again_and_the_matrix_moves(alig
     assert widget.current == "digit-2"
     assert "1 not judged again" in shown(widget)
     figure = widget._controls.matrix.arrows.value
-    assert "marker-end" in figure
+    assert "l8 5-8 5z" in figure, "there is an arrow"
     first, now = learning.matrices(session, widget._desk)
     assert first.counts == before
     assert now.counts["RA"] + now.counts["RIA"] == 3
@@ -401,7 +403,7 @@ def torch_shift(session):
 def test_arrows_say_in_words_what_they_show():
     figure = arrows({("UIA", "RA"): 3, ("RA", "UA"): 1, ("RA", "RA"): 5})
     assert 'aria-label="From first judged to now: UIA → RA: 3, RA → UA: 1"' in figure
-    assert figure.count("marker-end") == 2
+    assert figure.count("l8 5-8 5z") == 2
     assert figure.count("stroke-dasharray") == 1, "what got worse is dashed"
     assert "none changed its cell" in arrows({("RA", "RA"): 5})
 
@@ -412,6 +414,7 @@ def test_arrows_say_in_words_what_they_show():
 def test_the_widget_says_what_training_will_use(align, session, press):
     widget = align()
     press(widget, "reject", "adjust")
+    assert "Training will not use masks" in shown(widget)
     assert "will use the <strong>judgement</strong>." in shown(widget)
     draw(widget, (0, 0), (2, 2), value=-1)
     assert "will use the <strong>judgement</strong>, not the mask." in shown(widget)
@@ -419,6 +422,7 @@ def test_the_widget_says_what_training_will_use(align, session, press):
     label, mask = {"UA": ("0.4", "1.6"), "UIA": ("1", "1")}[cell]
     session.correction = xf.corrections.Gradia()
     press(widget, "judge", "adjust")
+    assert "Training will not use masks" not in shown(widget)
     assert "will use the <strong>judgement and the mask</strong>." in shown(widget)
     assert f"As {cell}, its label counts × {label} and its mask × {mask}" in shown(widget)
     session.correction = xf.corrections.PlainFineTuning()
@@ -509,6 +513,48 @@ def test_callbacks_return_at_once_while_a_large_mask_is_written(align, session, 
     assert widget.wait()
     del session.record
     assert [type(r).__name__ for r in session.feedback.records] == ["Verdict", "RegionMask"]
+
+
+def test_closing_writes_down_what_was_drawn(session, press):
+    widget = AlignmentWidget(session, order="dataset")
+    widget.wait()
+    press(widget, "reject", "adjust")
+    real = session.record
+    session.record = lambda record: (time.sleep(0.1), real(record))[1]
+    widget.canvas.draw(Stroke("rectangle", 1, points=[(0, 0), (2, 2)]))
+    widget.canvas.draw(Stroke("rectangle", 1, points=[(4, 4), (8, 8)]))
+    widget.close()
+    assert session.feedback.masks["digit-0"].mask.sum() == 4 + 16
+
+
+@pytest.mark.filterwarnings("ignore:1 image")
+def test_an_unreadable_image_is_named_and_nothing_can_be_drawn_on_it(
+    digits, make_model, tmp_path, press
+):
+    class Broken:
+        targets = digits.labels.tolist()
+
+        def __len__(self):
+            return len(digits)
+
+        def __getitem__(self, index):
+            if index == 1:
+                raise OSError("disk <on> fire")
+            return digits[index]
+
+    data = xf.data.ImageSet(Broken(), ids=digits.ids, class_names=digits.class_names)
+    with Session(make_model(), data, tmp_path, annotator="me") as session:
+        widget = AlignmentWidget(session, order="dataset")
+        widget.wait()
+        press(widget, "reject")
+        assert "disk &lt;on&gt; fire" in shown(widget)
+        press(widget, "accept")
+        assert len(session.feedback) == 1
+        press(widget, "adjust")
+        widget.go_to("digit-1")
+        press(widget, "fill", "invert")
+        assert session.feedback.masks == {}
+        widget.close()
 
 
 def test_closing_leaves_no_widget_and_no_thread(session):

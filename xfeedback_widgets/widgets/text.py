@@ -24,6 +24,11 @@ def shorten(value: object, length: int = 40) -> str:
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things as text: "1 image", "3 images"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(value: float) -> str:
     """Return a probability as text: ``0.914`` is "91 %"; no certainty is invented by rounding."""
     if 0.995 <= value < 1.0:

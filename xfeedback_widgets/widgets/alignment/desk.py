@@ -94,10 +94,13 @@ class AlignmentDesk(Desk):
     # ------------------------------------------------------------------ which queue
 
     def switch(self, mode: str) -> None:
-        """Open a step, or the comparison; a step goes on with the present image if it is one of its own."""
+        """Open a step where it was left, or the comparison.
+
+        A map that has just been judged unreasonable is the first to be adjusted.
+        """
         with self.lock:
             if mode in STEPS and mode != self.step:
-                here = self.position
+                here = self.position if mode == "adjust" else None
                 self.step = mode
                 self._queue, self._other_queue = self._other_queue, self._queue
                 self._queue.reorder(self._arranged())
@@ -105,6 +108,7 @@ class AlignmentDesk(Desk):
                     self._queue.go_to(here)
                 elif self._queue.current not in self._queue.order:
                     self._queue.forward()
+                self._since = time.monotonic()
             super().switch(mode)
 
     def narrow(self, cell: Cell | None, members: Collection[int] = ()) -> None:

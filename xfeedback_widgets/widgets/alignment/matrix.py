@@ -117,10 +117,8 @@ def arrows(moves: Mapping[tuple[Cell, Cell], int]) -> str:
     height = _TOP + _ROW * len(_ORDER)
     return (
         f'<figure><svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="From first judged to now: '
-        f'{escape(words)}"><defs><marker id="xf-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" '
-        'markerHeight="9" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8z" '
-        'fill="context-stroke"/></marker></defs>'
-        f'<g font-size="12" fill="currentColor">{heads}{"".join(nodes)}</g>{"".join(lines)}</svg>'
+        f'{escape(words)}"><g font-size="12" fill="currentColor">{heads}{"".join(nodes)}</g>'
+        f"{''.join(lines)}</svg>"
         f"<figcaption>{escape(words)}</figcaption></figure>"
     )
 
@@ -139,18 +137,19 @@ def _line(before: Cell, now: Cell, share: float) -> str:
     """Draw one arrow: solid for what got better, dashed for what got worse, thin for what stayed."""
     width = max(1.2, _WIDEST * share)
     y, to = _y(before), _y(now)
-    style = {
-        "better": f'stroke="#2f7fb8" stroke-width="{width:.1f}"',
-        "worse": f'stroke="#d1790b" stroke-width="{width:.1f}" stroke-dasharray="5 3"',
-        "other": f'stroke="currentColor" stroke-opacity="0.6" stroke-width="{width:.1f}"',
-        "same": f'stroke="currentColor" stroke-opacity="0.3" stroke-width="{width:.1f}"',
-    }[_change(before, now)]
-    tip = "" if before == now else ' marker-end="url(#xf-tip)"'
+    change = _change(before, now)
+    color, more = {
+        "better": ("#2f7fb8", ""),
+        "worse": ("#d1790b", ' stroke-dasharray="5 3"'),
+        "other": ("currentColor", ' stroke-opacity="0.6"'),
+        "same": ("currentColor", ' stroke-opacity="0.3"'),
+    }[change]
     left, right = _LEFT + 8, _RIGHT - 8
-    middle = (left + right) / 2
+    middle, end = (left + right) / 2, right if change == "same" else right - 7
+    tip = "" if change == "same" else f'<path d="M{end} {to - 5:.0f}l8 5-8 5z" fill="{color}"/>'
     return (
-        f'<path d="M{left} {y:.0f}C{middle:.0f} {y:.0f} {middle:.0f} {to:.0f} {right} {to:.0f}" '
-        f'fill="none" {style}{tip}/>'
+        f'<path d="M{left} {y:.0f}C{middle:.0f} {y:.0f} {middle:.0f} {to:.0f} {end} {to:.0f}" fill="none" '
+        f'stroke="{color}" stroke-width="{width:.1f}"{more}/>{tip}'
     )
 
 

@@ -11,7 +11,7 @@ from xfeedback_widgets.widgets.alignment.matrix import CELLS
 from xfeedback_widgets.widgets.drawing import Drawing
 from xfeedback_widgets.widgets.drawing.view import SIZE
 from xfeedback_widgets.widgets.painter import PADDING, ImagePainter
-from xfeedback_widgets.widgets.text import escape
+from xfeedback_widgets.widgets.text import counted, escape, shorten
 
 if TYPE_CHECKING:
     from xfeedback_widgets.feedback import ReasonabilityMatrix, RegionMask, Verdict
@@ -185,17 +185,23 @@ class AlignmentPainter(ImagePainter):
         return "Every map of this queue is judged. Adjust the unreasonable ones, train, or choose others."
 
     def _notice(self) -> str:
-        """Say what the queue is narrowed to, as HTML; empty when it is not."""
-        desk, controls = self._desk, self._controls
+        """Say what the queue is narrowed to, and whether masks are drawn in vain, as HTML."""
+        desk, controls, correction = self._desk, self._controls, self._session.correction
         parts = []
         if desk.cell is not None:
             parts.append(f"only {desk.cell} ({CELLS[desk.cell]})")
         if desk.again and desk.step == "judge":
             parts.append("what was judged under earlier weights, with its new maps")
-        if not parts:
-            return ""
-        back = controls.caption(
-            f"cell_{desk.cell}" if desk.cell else "again", "press again for all"
-        )
-        shown = f"Showing {' and '.join(parts)}: {desk.length} images"
-        return f'<span class="xf-badge">▸ {escape(shown)}; {escape(back)}</span>'
+        notice = ""
+        if parts:
+            again = f"cell_{desk.cell}" if desk.cell else "again"
+            back = controls.caption(again, "press again for all")
+            shown = f"Showing {' and '.join(parts)}: {counted(desk.length, 'image')}"
+            notice = f'<span class="xf-badge">▸ {escape(shown)}; {escape(back)}</span>'
+        if desk.mode == "adjust" and "masks" not in correction.learns_from:
+            notice += (
+                '<div class="xf-error"><strong>Training will not use masks:</strong> the correction is '
+                f"{escape(shorten(repr(correction), 80))}. Use them with "
+                "<code>session.correction = xf.corrections.Gradia()</code></div>"
+            )
+        return notice

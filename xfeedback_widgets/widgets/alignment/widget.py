@@ -34,7 +34,7 @@ from xfeedback_widgets.widgets.images import ImageWidget
 from xfeedback_widgets.widgets.parts import check_choices, class_indices, refuse_unknown
 from xfeedback_widgets.widgets.pump import PICTURE
 from xfeedback_widgets.widgets.stepper import describe
-from xfeedback_widgets.widgets.text import shorten
+from xfeedback_widgets.widgets.text import counted, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -203,6 +203,12 @@ class AlignmentWidget(ImageWidget):
         """The reasonability matrix of what has been judged so far."""
         return learning.matrices(self.session, self._desk)[1]
 
+    def close(self) -> None:
+        """Write down what was drawn, close every widget of this one and stop its threads. Idempotent."""
+        if not self._closed:
+            self._hand.flush()
+        super().close()
+
     # ------------------------------------------------------------------ presses, keys, strokes
 
     def _press(self, action: str) -> None:
@@ -329,7 +335,8 @@ class AlignmentWidget(ImageWidget):
                 return
             members = [self.session.data.index(i) for i in ids if i in self.session.data]
             self._go(functools.partial(desk.narrow, cell, members))
-            self._say(f"{len(members)} images, {CELLS[cell]}; press it again for all.")
+            shown = counted(len(members), "image")
+            self._say(f"{shown}, {CELLS[cell]}; press it again for all.")
 
     def _toggle_form(self) -> None:
         self._controls.form.on = not self._controls.form.on
