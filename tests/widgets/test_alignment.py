@@ -515,6 +515,32 @@ def test_callbacks_return_at_once_while_a_large_mask_is_written(align, session, 
     assert [type(r).__name__ for r in session.feedback.records] == ["Verdict", "RegionMask"]
 
 
+def test_what_is_pressed_is_done_in_order_and_writing_down_holds_no_lock(align, session, press):
+    widget = align()
+    press(widget, "reject", "adjust")
+    real, free = session.record, []
+
+    def look():
+        if widget._desk.lock.acquire(timeout=1):
+            free.append(True)
+            widget._desk.lock.release()
+
+    def record(record):
+        other = threading.Thread(target=look)
+        other.start()
+        other.join()
+        return real(record)
+
+    session.record = record
+    for action in ("fill", "invert", "undo", "skip", "back"):
+        widget.buttons[action].click()
+    assert widget.wait()
+    del session.record
+    assert free == [True, True]
+    assert [s.tool for s in session.feedback.masks["digit-0"].strokes] == ["fill"]
+    assert (widget.canvas.drawing.mask == session.feedback.masks["digit-0"].mask).all()
+
+
 def test_closing_writes_down_what_was_drawn(session, press):
     widget = AlignmentWidget(session, order="dataset")
     widget.wait()

@@ -27,11 +27,20 @@ class Hand(KeyedThread):
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
         self._numbers = itertools.count()
+        self._following: list[Job] = []
         super().__init__("xfeedback-hand", on_error)
 
     def do(self, job: Job) -> None:
-        """Run `job` after all that was asked for before; at once if this already is the hand's thread."""
+        """Run `job` after all that was asked for before.
+
+        What a job itself asks for follows it at once, when it has let go of its locks.
+        """
         if threading.current_thread() is self._thread:
-            job()
+            self._following.append(job)
         else:
             self.post(next(self._numbers), job)
+
+    def _run(self, job: Job) -> None:
+        super()._run(job)
+        while self._following:
+            super()._run(self._following.pop(0))
