@@ -7,15 +7,17 @@ any, in turn in one process; medians of the ratios.
 
 ``decoys``: the protocol of Bekkemoen & Langseth (arXiv 2105.02653). 54,000 MNIST digits with a grey square
 of the class in all four corners; on the 10,000 test digits the grey is that of a random class. A Bayesian
-LeNet (batch 256, Adam, 1e-3) is trained for an epoch without feedback, then 17 epochs of 211 batches with the
-decoys marked irrelevant in 189 random images, which fill half of each batch. Beside it stand the model after
-the first epoch, plain fine-tuning on the same batches, and masks of as many pixels in random places.
+LeNet (batch 256, Adam, 1e-3) is trained for an epoch without feedback, then 5 epochs of 211 batches with the
+decoys marked irrelevant in 189 random images, which fill half of each batch; with more of them the decoys
+come back. Beside it stand the model after the first epoch, plain fine-tuning on the same batches, and masks
+of as many pixels in random places.
 
-No model is selected: the weights measured are those after the last step. Weight, floor, share, epochs and
-learning rates were chosen once, for seed 0, on the 6,000 validation digits *with the decoys of their
+No model is selected: the weights measured are those after the last step. Weight, floor, share and
+epochs were chosen once, for seed 0, on the 6,000 validation digits *with the decoys of their
 classes*: high accuracy there, and few predictions that change when the decoys of another such image are put
-in, which needs masks but no labels. Nothing was chosen on test digits, nor on labels of digits with random
-decoys.
+in, which needs masks but no labels. Nothing was chosen on test digits or on labels of digits with random
+decoys, with one exception: a run of 17 epochs with seed 0 had been seen to reach 92.4 % on the test digits when
+5 epochs were settled on, as the predictions that change had suggested. Seed 0 is therefore not a clean one.
 
 Overlap (eq. 17) is measured on test digits, of the true class, Occlusion with windows of 3 × 3; calibration
 and out-of-distribution detection (against 28-pixel crops of textures) with 20 draws of the weights.
@@ -54,8 +56,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ANNOTATED = 189
 WARM = {"epochs": 1, "batch_size": 256, "lr": 1e-3, "answered_share": 0.0}
-TUNE = {"batch_size": 256, "steps_per_epoch": 211, "answered_share": 0.5}
-PHASES = ({"epochs": 12, "lr": 1e-3}, {"epochs": 5, "lr": 2e-4})
+TUNE = {"epochs": 5, "steps_per_epoch": 211, "batch_size": 256, "lr": 1e-3, "answered_share": 0.5}
 FEEDBACK = BayesianFeedback(weight=3e-3, sigma_floor=0.01)
 
 BASE, PLAIN, RANDOM, TOLD = (
@@ -178,9 +179,8 @@ def run_seed(root: Path, seed: int, arms: list[str]) -> dict[str, dict[str, floa
     rows = {}
     for arm in arms:
         start, model, correction = time.monotonic(), copy.deepcopy(base), corrections[arm]
-        for number, phase in enumerate(PHASES if correction is not None else ()):
-            settings = TUNE | phase | {"seed": 10 * seed + number}
-            fine_tune(model, train, feedback, correction, **settings)
+        if correction is not None:
+            fine_tune(model, train, feedback, correction, seed=seed + 1, **TUNE)
         seconds = time.monotonic() - start
         row = {"accuracy": metrics.evaluate(model, test, batch_size=1000)["accuracy"]}
         row |= overlaps(model, test) | beliefs(model, test)
@@ -213,7 +213,7 @@ def report(seeds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
         print(
             f"{arm:24}{row['accuracy']:>10.2%}" + "".join(f"{row[c]:>10.3f}" for c in columns[1:])
         )
-    print(f"settings: {FEEDBACK!r}, {TUNE}, {PHASES}")
+    print(f"settings: {FEEDBACK!r}, {TUNE}")
     told = mean[TOLD]
     bars = {f"accuracy ≥ {ACCURACY:.1%}": told["accuracy"] >= ACCURACY}
     bars |= {f"{m} overlap ≤ {bar}": told[m] <= bar for m, bar in OVERLAPS.items()}
