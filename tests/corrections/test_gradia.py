@@ -35,6 +35,15 @@ def test_maps_are_stretched_by_hand():
     torch.testing.assert_close(maps.grad[0], torch.tensor([[-0.125, -0.125], [0.25, 0.0]]))
 
 
+def test_misses_weigh_where_less_was_looked_than_drawn():
+    maps, drawn = torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[0.5, 0.7]]])
+    for misses, wanted in ((1.0, 0.5), (0.5, 0.35), (0.0, 0.2)):
+        loss = attention_loss(maps, drawn, misses=misses)
+        torch.testing.assert_close(loss, torch.tensor([wanted]))
+    with pytest.raises(ValueError, match=r"misses must be in \[0, 1\], got 2"):
+        Gradia(misses=2)
+
+
 def test_objective_by_hand(net, data, corner):
     """Two cells of the matrix and an image without feedback, every number written out."""
     model = net().eval()

@@ -85,20 +85,23 @@ def stretched(
     return (maps - least) / torch.where(extent > 0, extent, 1.0)
 
 
-def attention_loss(maps: Tensor, human: Tensor) -> Tensor:
+def attention_loss(maps: Tensor, human: Tensor, *, misses: float = 1.0) -> Tensor:
     """Mean absolute difference of each map from what people drew, ``mean_ij |M − F|``.
 
     Parameters
     ----------
     maps, human
         M and F, ``float [N, h, w]`` in [0, 1].
+    misses
+        Weight, in [0, 1], of cells where attention is less than what was drawn, M < F.
 
     Returns
     -------
     Tensor
         ``float [N]`` in [0, 1].
     """
-    return (maps - human).abs().mean((1, 2))
+    excess = maps - human
+    return torch.where(excess > 0, excess, -misses * excess).mean((1, 2))
 
 
 class Gradia(Correction):
@@ -122,6 +125,10 @@ class Gradia(Correction):
         Cells of the matrix ("RA", "UA", "RIA", "UIA") to (p, a), both ≥ 0; cells left out keep the paper's.
     attention
         Weight of the second term; 1 in the paper.
+    misses
+        Weight of ``|M − F|``, in [0, 1], where attention is less than what was drawn, M < F; 1 in the
+        paper. With 0 only attention outside is penalised. Cells on an object hold some of what is around
+        it; pressed to light up, they light up with that as well.
     alpha
         Whether Grad-CAM's channel weights are differentiated. With ``"constant"`` only the activations
         learn to look elsewhere; with ``"differentiable"`` the last layer also learns to do without the
@@ -157,6 +164,7 @@ class Gradia(Correction):
         *,
         weights: Mapping[str, tuple[float, float]] = WEIGHTS,
         attention: float = 3.0,
+        misses: float = 0.0,
         alpha: Literal["constant", "differentiable"] = "differentiable",
         scale: Literal["min-max", "max"] = "max",
         peak: Literal["constant", "differentiable"] = "constant",
@@ -172,6 +180,9 @@ class Gradia(Correction):
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
         self.weights = _table(weights)
         self.attention = checked_weight("attention", attention)
+        if not 0 <= misses <= 1:
+            raise ValueError(f"misses must be in [0, 1], got {misses}")
+        self.misses = misses
         self.alpha: Literal["constant", "differentiable"] = alpha
         self.scale: Literal["min-max", "max"] = scale
         self.peak: Literal["constant", "differentiable"] = peak
@@ -192,6 +203,7 @@ class Gradia(Correction):
         """
         paper: dict[str, Any] = {
             "attention": 1.0,
+            "misses": 1.0,
             "alpha": "constant",
             "scale": "min-max",
             "peak": "differentiable",
@@ -207,8 +219,9 @@ class Gradia(Correction):
     def __repr__(self) -> str:
         table = "" if self.weights == WEIGHTS else f"weights={dict(self.weights)}, "
         return (
-            f"Gradia({table}attention={self.attention:g}, alpha={self.alpha!r}, "
-            f"scale={self.scale!r}, peak={self.peak!r}, centred={self.centred})"
+            f"Gradia({table}attention={self.attention:g}, misses={self.misses:g}, "
+            f"alpha={self.alpha!r}, scale={self.scale!r}, peak={self.peak!r}, "
+            f"centred={self.centred})"
         )
 
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
@@ -249,7 +262,8 @@ class Gradia(Correction):
             logits, maps = self._maps(batch)
             human = self._human(batch, (maps.shape[1], maps.shape[2]))
             counted = (a[drawn] > 0) & (human.amax((1, 2)) > 0)
-            distance = attention_loss(self._stretched(maps[drawn]), human)
+            maps = self._stretched(maps[drawn])
+            distance = attention_loss(maps, human, misses=self.misses)
             attention = (a[drawn] * distance)[counted].sum() / counted.sum().clamp(min=1)
         else:  # no map is needed, and a head without a closed form would charge for it
             logits = logits_of(model(batch.images))
