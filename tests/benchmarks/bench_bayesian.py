@@ -16,8 +16,8 @@ No model is selected: the weights measured are those after the last step. Weight
 epochs were chosen once, for seed 0, on the 6,000 validation digits *with the decoys of their
 classes*: high accuracy there, and few predictions that change when the decoys of another such image are put
 in, which needs masks but no labels. Nothing was chosen on test digits or on labels of digits with random
-decoys, with one exception: a run of 17 epochs with seed 0 had been seen to reach 92.4 % on the test digits when
-5 epochs were settled on, as the predictions that change had suggested. Seed 0 is therefore not a clean one.
+decoys, with one exception: a run of 17 epochs with seed 0 had been seen to reach 92.4 % on the test digits
+when 5 epochs were settled on, as the predictions that change had suggested. Seed 0 is therefore not clean.
 
 Overlap (eq. 17) is measured on test digits, of the true class, Occlusion with windows of 3 × 3; calibration
 and out-of-distribution detection (against 28-pixel crops of textures) with 20 draws of the weights.
