@@ -66,6 +66,27 @@ def test_crayon(tmp_path):
     assert (tmp_path / "runs" / "crayon" / "CURRENT").exists()
 
 
+def test_gradia(tmp_path):
+    """With fewer epochs, too."""
+    printed = _run("03_gradia.ipynb", tmp_path, after_first="problem.settings.update(epochs=3)")
+    before, after = (
+        {cell: int(count) for cell, count in re.findall(r"'(\w+)': (\d+)", line)}
+        for line in re.findall(r"^(?:before|after): .*$", printed, re.MULTILINE)
+    )
+    assert sum(before.values()) == sum(after.values()) == 100
+    assert after["UA"] < before["UA"] / 2
+    rows = re.findall(
+        r"^(\S.*?) {2,}([01]\.\d{3}) +([01]\.\d{3}) +([01]\.\d{3})$", printed, re.MULTILINE
+    )
+    worst = {name: float(group) for name, _, group, _ in rows}
+    overlap = {name: float(share) for name, _, _, share in rows}
+    controls = ["plain fine-tuning", "random masks", "shuffled masks"]
+    assert list(worst) == ["base", *controls, "GRADIA"]
+    assert worst["GRADIA"] > max(worst[name] for name in controls) + 0.2
+    assert overlap["GRADIA"] < overlap["base"] / 2
+    assert (tmp_path / "runs" / "gradia" / "CURRENT").exists()
+
+
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebooks_are_kept_without_output(path):
     notebook = nbformat.read(path, as_version=4)
