@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from xfeedback_widgets.bayesian import convert, draws, lenet, posterior_maps, predict
+from xfeedback_widgets.bayesian import (
+    DrawsStoppedError,
+    beliefs,
+    convert,
+    draws,
+    lenet,
+    posterior_maps,
+    predict,
+)
 from xfeedback_widgets.saliency import GradCAM, create, normalize
 
 
@@ -110,3 +118,25 @@ def test_wrong_input_is_named(call, images):
         call(lenet(), images[0])
     with pytest.raises(ValueError, match="NaN"):
         call(lenet(), images * torch.nan)
+
+
+def test_beliefs_are_prediction_and_maps_of_the_same_draws(images):
+    model = lenet(rho=-2.0)
+    found = beliefs(model, images, samples=3, seed=1)
+    for ours, expected in zip(
+        found.prediction, predict(model, images, samples=3, seed=1), strict=True
+    ):
+        assert torch.equal(ours, expected)
+    for ours, expected in zip(
+        found.maps, posterior_maps(model, images, samples=3, seed=1), strict=True
+    ):
+        assert torch.equal(ours, expected)
+    assert torch.equal(found.targets, model.eval()(images).argmax(1))
+    assert beliefs(model, images, 3, samples=1).targets.tolist() == [3] * len(images)
+
+
+def test_drawing_can_be_stopped(images):
+    asked = []
+    with pytest.raises(DrawsStoppedError):
+        beliefs(lenet(), images, stop=lambda: asked.append(1) or len(asked) == 3)
+    assert len(asked) == 3

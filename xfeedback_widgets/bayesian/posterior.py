@@ -18,6 +18,7 @@ from xfeedback_widgets.saliency import SaliencyMethod, create, normalize
 from xfeedback_widgets.saliency.base import (
     Targets,
     check_finite,
+    class_indices,
     evaluating,
     logits_of,
     plain,
@@ -25,7 +26,11 @@ from xfeedback_widgets.saliency.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+
+class DrawsStoppedError(RuntimeError):
+    """The caller asked to stop between two draws; nothing is returned."""
 
 
 class Prediction(NamedTuple):
@@ -62,6 +67,24 @@ class PosteriorMaps(NamedTuple):
     std: Tensor
 
 
+class Beliefs(NamedTuple):
+    """What the same draws predict and where they look, per image.
+
+    Attributes
+    ----------
+    prediction
+        As :func:`predict` returns it.
+    maps
+        As :func:`posterior_maps` returns them.
+    targets
+        int64 ``[N]``, the class explained.
+    """
+
+    prediction: Prediction
+    maps: PosteriorMaps
+    targets: Tensor
+
+
 def predict(model: nn.Module, images: Tensor, *, samples: int = 20, seed: int = 0) -> Prediction:
     """Average the predictions of `samples` draws of the weights.
 
@@ -89,13 +112,10 @@ def predict(model: nn.Module, images: Tensor, *, samples: int = 20, seed: int = 
     with torch.inference_mode(mode=False), torch.no_grad():
         images = prepared(images, model)
         check_finite(images)
-        mean, within = torch.zeros(()), torch.zeros(())
+        mixture = _Mixture(samples)
         for network in draws(model, samples, seed):
-            probabilities = logits_of(network(images)).float().softmax(1)
-            mean = mean.to(images.device) + probabilities / samples
-            within = within.to(images.device) + _entropy(probabilities) / samples
-    entropy = _entropy(mean)
-    return Prediction(mean, entropy, (entropy - within).clamp_min(0))
+            mixture.add(logits_of(network(images)))
+    return mixture.prediction()
 
 
 def posterior_maps(
@@ -128,20 +148,65 @@ def posterior_maps(
     ValueError
         As :func:`predict`, or a target that is no class.
     """
+    return beliefs(model, images, targets, method=method, samples=samples, seed=seed).maps
+
+
+def beliefs(
+    model: nn.Module,
+    images: Tensor,
+    targets: Targets = None,
+    *,
+    method: str | type[SaliencyMethod] | SaliencyMethod = "gradcam",
+    samples: int = 20,
+    seed: int = 0,
+    stop: Callable[[], bool] | None = None,
+) -> Beliefs:
+    """Predict and explain with the same draws, at the cost of explaining alone.
+
+    Parameters
+    ----------
+    model, images, targets, method, samples, seed
+        As for :func:`posterior_maps`.
+    stop
+        Asked before every draw; True ends the work.
+
+    Returns
+    -------
+    Beliefs
+        The same numbers as from :func:`predict` and :func:`posterior_maps` with the same seed.
+
+    Raises
+    ------
+    ValueError
+        As :func:`posterior_maps`.
+    DrawsStoppedError
+        ``stop`` returned True.
+    """
     with torch.inference_mode(mode=False), torch.no_grad():
         images = prepared(images, model)
+        check_finite(images)
         networks = draws(model, samples, seed)
         explainer = create(method, next(networks))
         if targets is None:
             with evaluating(model):
                 targets = logits_of(model(images)).argmax(1)
+        mixture = _Mixture(samples)
         total, squares = torch.zeros(()), torch.zeros(())
         for _ in range(samples):
-            maps = normalize(explainer.explain(images, targets)).double()
+            if stop is not None and stop():
+                raise DrawsStoppedError("asked to stop between two draws of the weights")
+            logits, maps = explainer.logits_and_explain(images, targets)
+            mixture.add(logits)
+            maps = normalize(maps).double()
             total = total.to(maps.device) + maps / samples
             squares = squares.to(maps.device) + maps.square() / samples
             next(networks, None)
-    return PosteriorMaps(total.float(), (squares - total.square()).clamp_min(0).sqrt().float())
+    spread = (squares - total.square()).clamp_min(0).sqrt()
+    return Beliefs(
+        mixture.prediction(),
+        PosteriorMaps(total.float(), spread.float()),
+        class_indices(targets, logits),
+    )
 
 
 def draws(model: nn.Module, samples: int, seed: int = 0) -> Iterator[nn.Module]:
@@ -188,6 +253,23 @@ def draws(model: nn.Module, samples: int, seed: int = 0) -> Iterator[nn.Module]:
                 noise = torch.empty_like(mean).normal_(generator=generators[weight.device])
                 weight.copy_(mean + std * noise)
         yield network
+
+
+class _Mixture:
+    """The mean prediction of `samples` draws, added one by one."""
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self._mean, self._within = torch.zeros(()), torch.zeros(())
+
+    def add(self, logits: Tensor) -> None:
+        probabilities = logits.float().softmax(1)
+        self._mean = self._mean.to(logits.device) + probabilities / self._samples
+        self._within = self._within.to(logits.device) + _entropy(probabilities) / self._samples
+
+    def prediction(self) -> Prediction:
+        entropy = _entropy(self._mean)
+        return Prediction(self._mean, entropy, (entropy - self._within).clamp_min(0))
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
