@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from xfeedback_widgets.audit import AuditReport
     from xfeedback_widgets.corrections import Correction
     from xfeedback_widgets.data import Batch, ImageSet
     from xfeedback_widgets.feedback import Feedback, Record
@@ -475,6 +476,34 @@ class Session:
         if finished:
             self._predictions = (started, result)
         return result, started
+
+    def audit(self, data: ImageSet | None = None, **options: Any) -> AuditReport:
+        """Audit the live version: how much of each class's maps lies on its objects; blocks.
+
+        It is computed on a copy, so nobody waits for the model meanwhile.
+
+        Parameters
+        ----------
+        data
+            Which images; None: the training images. Where these have no masks, what people drew as
+            relevant is taken, and the report says so.
+        **options
+            As for :func:`xfeedback_widgets.audit.audit`: ``boxes``, ``masks``, ``saliency``, ``stop``, …
+
+        Raises
+        ------
+        ValueError
+            Nothing says where the objects are, or another reason that the audit gives.
+        """
+        from xfeedback_widgets.audit import audit
+
+        self._check_open()
+        audited = self.data if data is None else data
+        if data is None and not audited.has_masks and options.get("boxes") is None:
+            drawn = self.feedback
+            if options.get("masks") is None and drawn.masks:
+                options["masks"] = drawn
+        return audit(self._live.shadow(), audited, **options)
 
     # ------------------------------------------------------------------ units
 

@@ -377,3 +377,36 @@ def test_goes_on_after_kill_9_with_the_same_result(tmp_path):
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     _child(sys.argv[1])
+
+
+def test_regions_that_people_drew():
+    """What is marked as relevant is the object; the report says who said where it is."""
+    data = small_set([cell(0, 0) + cell(3, 3, value=3.0)] * 3, [0, 0, 0])
+    drawn = np.zeros((4, 4), np.int8)
+    drawn[:2, :2], drawn[2:, 2:] = 1, -1
+    forbidden = np.where(drawn < 0, -1, 0)
+    feedback = xf.feedback.Feedback.of(
+        [xf.RegionMask("0", drawn), xf.RegionMask("1", forbidden), xf.RegionMask("away", drawn)]
+    )
+    report = xf.audit(Fixed(), data, masks=feedback)
+    assert report.rows["rs"][0] == pytest.approx(0.25)
+    assert [STATUS[status] for status in report.rows["status"]] == ["scored", "no box", "no box"]
+    assert report.facts["regions"] == "drawn by people on 1 image"
+    again = xf.feedback.Feedback.of([xf.RegionMask("0", -drawn)])
+    assert xf.audit(Fixed(), data, masks=again).facts["boxes"] != report.facts["boxes"]
+    np.testing.assert_array_equal(
+        report.scores(["1", "0", "x"]), np.float32([np.nan, 0.25, np.nan])
+    )
+    with pytest.raises(ValueError, match="nothing is drawn as relevant"):
+        xf.audit(Fixed(), data, masks=xf.feedback.Feedback())
+
+
+def test_the_score_of_curves_is_that_of_the_report():
+    torch.manual_seed(1)
+    images = [torch.rand(2, 6, 6) for _ in range(30)]
+    masks = [None if i % 5 == 0 else torch.rand(6, 6) > 0.6 for i in range(30)]
+    data = small_set(images, [i % 2 for i in range(30)], masks=masks)
+    score = xf.audit.mean_score(Fixed(), data, batch_size=7)
+    assert score == pytest.approx(xf.audit.audit(Fixed(), data).summary()["crs"], abs=1e-6)
+    empty = small_set([torch.zeros(2, 6, 6)] * 2, [0, 1], masks=[torch.ones(6, 6) > 0] * 2)
+    assert np.isnan(xf.audit.mean_score(Fixed(), empty))

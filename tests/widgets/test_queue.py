@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xfeedback_widgets.widgets.queue import Queue, arrange
+from xfeedback_widgets.widgets.queue import WORTH, Queue, arrange
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 PROBABILITIES = np.array(
@@ -31,6 +31,20 @@ def test_orders():
 
 def test_without_predictions_the_order_is_the_datasets():
     assert arrange("least_confident", LABELS) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("order", WORTH)
+def test_what_is_most_worth_asking_comes_first(order):
+    worth = np.array([0.1, np.nan, 0.7, 0.1, 2.0, np.nan])
+    assert arrange(order, LABELS, worth=worth) == [4, 2, 0, 3, 1, 5]
+    assert arrange(order, LABELS) == [0, 1, 2, 3, 4, 5], "not known yet"
+
+
+def test_the_least_robust_come_first_and_what_has_no_score_last():
+    scores = np.array([0.5, np.nan, 0.1, 0.1, np.nan, 0.0])
+    assert arrange("robustness", LABELS, robustness=scores) == [5, 2, 3, 0, 1, 4]
+    assert arrange("robustness", LABELS, robustness=scores, classes=[0, 1]) == [3, 0, 1, 4]
+    assert arrange("robustness", LABELS) == [0, 1, 2, 3, 4, 5], "nothing is known: the dataset's"
 
 
 def test_class_filter_keeps_the_order():

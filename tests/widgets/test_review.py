@@ -462,3 +462,59 @@ def test_colab_gets_its_widget_manager(session, monkeypatch):
     anywidget._util.enable_custom_widget_manager_once.cache_clear()
     ReviewWidget(session).close()
     assert calls == [1]
+
+
+def test_the_least_robust_images_come_first(review, session, press):
+    """By a report, or by an audit in the background; the first answer does not wait for it."""
+    report = session.audit()
+    scores = dict(zip(session.data.ids, report.scores(session.data.ids).tolist(), strict=True))
+    expected = sorted(session.data.ids, key=scores.__getitem__)
+    assert 0 < scores[expected[0]] < scores[expected[-1]]
+    given = review(order="robustness", audit=report)
+    assert given.current == expected[0]
+    computed = review(order="robustness")
+    assert computed.current == expected[0]
+    assert "regions: masks of the image set" in computed.status
+    press(computed, "reject", "skip")
+    assert computed.current == expected[2]
+
+
+def test_without_regions_the_widget_says_why_there_is_no_score(make_model, digits, tmp_path):
+    bare = xf.data.ImageSet(
+        [digits[i] for i in range(20)], ids=digits.ids[:20], class_names=digits.class_names
+    )
+    with Session(make_model(), bare, tmp_path, annotator="me") as session:
+        widget = ReviewWidget(session, order="robustness")
+        assert widget.wait()
+        assert widget.current == bare.ids[0], "the dataset's order"
+        assert "no robustness score" in widget.status
+        mask = (digits.mask(7)[:8, :8]).numpy().astype("int8")
+        session.record(xf.RegionMask(bare.ids[7], mask))
+        for order in ("dataset", "robustness"):
+            widget._controls.order_field.value = order
+        assert widget.wait()
+        assert "drawn by people on 1 image" in widget.status
+        assert widget.current == bare.ids[7], "what has no score comes last"
+        widget.close()
+
+
+def test_offered_images_are_asked_again_in_their_order(review, session, press):
+    widget = review(order="dataset")
+    ids = session.data.ids
+    press(widget, "accept")
+    widget.offer([ids[40], ids[0], ids[7]])
+    assert widget.wait()
+    seen = []
+    for _ in range(3):
+        seen.append(widget.current)
+        press(widget, "reject")
+    assert seen == [ids[40], ids[0], ids[7]]
+    assert session.feedback.verdicts[ids[0]].answer == "reject"
+    assert widget.current is None
+    widget._controls.order_field.value = "random"
+    widget.wait()
+    assert widget._desk.length == len(ids), "an order brings all of them back"
+    with pytest.raises(KeyError):
+        widget.offer(["nobody"])
+    with pytest.raises(ValueError, match="at least one"):
+        widget.offer([])

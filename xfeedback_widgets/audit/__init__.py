@@ -16,7 +16,7 @@ from xfeedback_widgets.audit.models import count_outputs, load_model, read_weigh
 from xfeedback_widgets.audit.regions import Regions
 from xfeedback_widgets.audit.report import AuditReport
 from xfeedback_widgets.audit.rows import STATUS, Region
-from xfeedback_widgets.audit.run import Progress, audit
+from xfeedback_widgets.audit.run import Progress, audit, mean_score
 from xfeedback_widgets.audit.shards import DamagedShardError, finished
 from xfeedback_widgets.audit.tables import Table
 
@@ -35,6 +35,7 @@ __all__ = [
     "cover",
     "finished",
     "load_model",
+    "mean_score",
     "natural_adversarials",
     "read_weights",
     "same_map",

@@ -1,4 +1,4 @@
-"""Where the object of each image is: from boxes, masks, or a detector, at the size the model is fed.
+"""Where the object of each image is: boxes, masks, drawings, or a detector, at the size the model is fed.
 
 Reading boxes and pushing them through a transform is in :mod:`xfeedback_widgets.data`; here they are
 matched with the classes of an image set. Which of the sources an audit used is part of its report.
@@ -18,15 +18,17 @@ from xfeedback_widgets.audit.rows import Region
 from xfeedback_widgets.data import Annotation, Box, Boxes, read_boxes
 from xfeedback_widgets.data.pictures import to_mask
 from xfeedback_widgets.data.views import push
+from xfeedback_widgets.feedback import Feedback
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from xfeedback_widgets.data import ImageSet
+    from xfeedback_widgets.feedback import RegionMask
 
 BoxSource = Boxes | str | Path | Callable[["NDArray[np.uint8]"], Any]
-MaskSource = Callable[[int], Any] | Mapping[str, Any] | Sequence[Any] | Tensor
+MaskSource = Callable[[int], Any] | Mapping[str, Any] | Sequence[Any] | Tensor | Feedback
 
 
 class Regions:
@@ -42,20 +44,21 @@ class Regions:
         :class:`~xfeedback_widgets.data.Box` objects or an array ``[n, 4]`` of xmin, ymin, xmax, ymax.
     masks
         Callable of the position, sequence, tensor ``[N, H, W]``, or mapping of ids, giving a mask in the
-        model's field of view or None. With neither, the set's own masks are taken.
+        model's field of view or None; or the ``Feedback`` of people who drew: what they marked as
+        relevant. With neither boxes nor masks, the set's own masks are taken.
 
     Attributes
     ----------
     source : str
         Where regions come from, in words.
     digest : str
-        Names the content of boxes; empty where it is not known beforehand.
+        Names the content of boxes and drawings; empty where it is not known beforehand.
 
     Raises
     ------
     ValueError
         Both were given, or neither and the set has no masks; no class name of the boxes is one of the
-        set; a wrong number of masks.
+        set; a wrong number of masks; nothing drawn.
     """
 
     def __init__(
@@ -69,12 +72,18 @@ class Regions:
             boxes = read_boxes(boxes)
         if isinstance(boxes, Boxes):
             self._at: Callable[[int, int, tuple[int, int]], Region] = self._boxed
+            self._mask: Callable[[int], Any]
             self._boxes, self.source = boxes, boxes.source
             self.digest = _digest(boxes)
             _check_names(boxes, data)
         elif boxes is not None:
             self._at, self._detector = self._detected, boxes
             self.source = f"detector {getattr(boxes, '__qualname__', type(boxes).__qualname__)}"
+        elif isinstance(masks, Feedback):
+            drawn = {i: record for i, record in masks.masks.items() if i in data}
+            self._at, self._mask = self._masked, _drawings(data, drawn)
+            self.digest, count = _digest_of_drawings(drawn)
+            self.source = f"drawn by people on {count:,} image{'' if count == 1 else 's'}"
         else:
             self._at = self._masked
             self._mask, self.source = _masks(data, masks)
@@ -175,12 +184,14 @@ def _box(edges: Any) -> Box:
     return Box(left, top, right, bottom)
 
 
-def _masks(data: ImageSet, masks: MaskSource | None) -> tuple[Callable[[int], Any], str]:
+def _masks(
+    data: ImageSet, masks: Callable[[int], Any] | Mapping[str, Any] | Sequence[Any] | Tensor | None
+) -> tuple[Callable[[int], Any], str]:
     if masks is None:
         if not data.has_masks:
             raise ValueError(
                 "nothing says where the objects are: pass boxes= (xf.data.read_boxes, or a detector) or "
-                "masks=, or an ImageSet with masks"
+                "masks= (or the feedback of people who drew them), or an ImageSet with masks"
             )
         return data.mask, "masks of the image set"
     if callable(masks):
@@ -193,6 +204,30 @@ def _masks(data: ImageSet, masks: MaskSource | None) -> tuple[Callable[[int], An
             f"masks has {len(masks)} entries for {len(data)} images; give one per image"
         )
     return masks.__getitem__, "masks"
+
+
+def _drawings(data: ImageSet, drawn: Mapping[str, RegionMask]) -> Callable[[int], Any]:
+    def relevant(index: int) -> Any:
+        record = drawn.get(data.ids[index])
+        return None if record is None else record.mask > 0
+
+    return relevant
+
+
+def _digest_of_drawings(drawn: Mapping[str, RegionMask]) -> tuple[str, int]:
+    """Return a name of what is drawn, and on how many images something is marked as relevant."""
+    digest, count = hashlib.sha256(), 0
+    for image_id, record in drawn.items():
+        relevant = record.mask > 0
+        if relevant.any():
+            count += 1
+            digest.update(f"{image_id}\0{relevant.shape}\n".encode() + relevant.tobytes())
+    if not count:
+        raise ValueError(
+            "nothing is drawn as relevant: draw where the objects are (AlignmentWidget, its rectangle and "
+            "brush), or pass boxes= or masks="
+        )
+    return digest.hexdigest()[:16], count
 
 
 def _check_names(found: Boxes, data: ImageSet) -> None:

@@ -248,6 +248,23 @@ class AuditReport:
         order = np.argsort(rows["rs"][positions], kind="stable")[:count]
         return [self.ids[position] for position in positions[order].tolist()]
 
+    def scores(self, image_ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return the rs of images, NaN where there is none.
+
+        Parameters
+        ----------
+        image_ids
+            Also of images that were not audited.
+
+        Returns
+        -------
+        ndarray
+            float32 ``[len(image_ids)]`` in [0, 1] or NaN.
+        """
+        scored = np.where(self.rows["status"] == SCORED, self.rows["rs"], np.nan)
+        known = dict(zip(self.ids, scored.tolist(), strict=True))
+        return np.array([known.get(image_id, np.nan) for image_id in image_ids], np.float32)
+
     # -- joining and comparing ---------------------------------------------------------------------
 
     @classmethod

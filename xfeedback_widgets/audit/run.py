@@ -83,7 +83,8 @@ def audit(
         Boxes of the image's class count; those of others do not.
     masks
         Instead of boxes: callable of the position, sequence or mapping of ids, giving masks in the model's
-        field of view, such as :func:`~xfeedback_widgets.data.mask_folder`. With neither, ``data``'s own.
+        field of view, such as :func:`~xfeedback_widgets.data.mask_folder`; or ``session.feedback``, where
+        people drew what is relevant. With neither, ``data``'s own.
     saliency
         Method, class or name; the paper uses ``"gradcam++"`` and ``"smooth_gradcam++"``.
     outputs
@@ -154,6 +155,41 @@ def audit(
     if isinstance(sink, _Memory):
         return AuditReport(sink.rows(), sink.ids, facts)
     return AuditReport(*read_shards(Path(directory or "."), shard or (0, 1)))
+
+
+def mean_score(model: nn.Module, data: ImageSet, *, batch_size: int = 32) -> float:
+    """Return the mean of crs over the classes, by Grad-CAM++ and the set's masks; cheap, for curves.
+
+    Parameters
+    ----------
+    model
+        Classifier giving logits ``[N, C]``, where it is and as it is.
+    data
+        Images with masks and one label each.
+    batch_size
+        Images per forward.
+
+    Returns
+    -------
+    float
+        In [0, 1], what ``audit(…).summary()["crs"]`` says; NaN where no image has both mask and map.
+
+    Raises
+    ------
+    ValueError
+        The set has no masks.
+    NoSpatialLayerError
+        The model has no layer to look at.
+    """
+    regions, method = Regions(data), create("gradcam++", model)
+    layout = _layout(method, data)
+    starts = range(0, len(data), batch_size)
+    batches = (range(start, min(start + batch_size, len(data))) for start in starts)
+    found = np.concatenate([_rows(method, data, regions, b, None, layout) for b in batches])
+    scored = found[found["status"] == row.SCORED]
+    sums = np.bincount(scored["label"], scored["rs"].astype(np.float64))
+    counts = np.bincount(scored["label"])
+    return float((sums[counts > 0] / counts[counts > 0]).mean()) if len(scored) else float("nan")
 
 
 class _Memory:

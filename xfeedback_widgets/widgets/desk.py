@@ -64,6 +64,9 @@ class Desk(Walk):
         self._order, self._class, self._seed = order, -1, seed
         self._probabilities: NDArray[np.floating] | None = None
         self.scored: int | None = None
+        self._robustness: NDArray[np.floating] | None = None
+        self._only: tuple[int, ...] | None = None
+        self._again: set[int] = set()
         self.reread_answers()
         self.begin(self._arranged())
 
@@ -93,7 +96,11 @@ class Desk(Walk):
 
     def open_tiles(self) -> list[str]:
         """Ids of the images on the grid's page that have no answer."""
-        return [self._data.ids[p] for p in self.positions if p not in self.answered]
+        return [self._data.ids[p] for p in self.positions if not self.is_done(p)]
+
+    def is_done(self, position: int) -> bool:
+        """Whether an image needs no answer (any more)."""
+        return position in self.answered and position not in self._again
 
     def go_to(self, image_id: str) -> None:
         """Go to an image, wherever it is in the queue."""
@@ -104,13 +111,27 @@ class Desk(Walk):
     @property
     def needs_scores(self) -> bool:
         """Whether the chosen order depends on predictions."""
-        return self._order in {"least_confident", "misclassified"}
+        return self._order in {"least_confident", "misclassified"} and self._only is None
+
+    @property
+    def needs_robustness(self) -> bool:
+        """Whether the chosen order depends on robustness scores."""
+        return self._order == "robustness" and self._only is None
 
     def choose(self, *, order: str, only: int, page_size: int | None = None) -> None:
         """Begin anew with another order, true class (-1: all) or page size."""
         with self.lock:
             self._order, self._class = order, only
+            self._only, self._again = None, set()
             self.begin(self._arranged(), page_size)
+
+    def offer(self, image_ids: Sequence[str]) -> None:
+        """Begin anew with these images, in this order, answered before or not."""
+        with self.lock:
+            self._only = tuple(self._data.index(image_id) for image_id in image_ids)
+            self._again = self.answered & set(self._only)
+            self.begin(self._arranged())
+            self.touch()  # it was asked for: a new order must not change it
 
     def set_scores(self, probabilities: NDArray[np.floating], version: int) -> None:
         """Order by these predictions [N, C] of a version what is still to come."""
@@ -118,13 +139,22 @@ class Desk(Walk):
             self._probabilities, self.scored = probabilities, version
             self.rearrange(self._arranged())
 
+    def set_robustness(self, scores: NDArray[np.floating]) -> None:
+        """Order by these robustness scores [N], NaN where there is none, what is still to come."""
+        with self.lock:
+            self._robustness = scores
+            self.rearrange(self._arranged())
+
     def _arranged(self) -> list[int]:
+        if self._only is not None:
+            return list(self._only)
         return arrange(
             self._order,
             self._labels,
             classes=self._offered if self._class == -1 else [self._class],
             probabilities=self._probabilities,
             disagreement=self._disagreement() if self._order == "disagreement" else None,
+            robustness=self._robustness,
             seed=self._seed,
         )
 
@@ -141,6 +171,7 @@ class Desk(Walk):
     def note_answer(self, image_id: str) -> None:
         """Count an image as answered."""
         self.answered.add(self._data.index(image_id))
+        self._again.discard(self._data.index(image_id))
 
     def reread_answers(self) -> None:
         """Read from the session what this annotator has answered."""

@@ -19,12 +19,14 @@ from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.explainer import Explained, Explainer, View
 from xfeedback_widgets.widgets.keyed import KeyedThread
 from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
+from xfeedback_widgets.widgets.text import counted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import ipywidgets
 
+    from xfeedback_widgets.audit import AuditReport, Progress
     from xfeedback_widgets.widgets.controls import ImageControls
     from xfeedback_widgets.widgets.desk import Desk
     from xfeedback_widgets.widgets.painter import ImagePainter
@@ -51,11 +53,21 @@ class ImageWidget(SessionWidget):
     def _make_explainer(self) -> Explainer:
         return Explainer(self.session, lambda error: self._fail("A map failed.", error))
 
-    def _begin(self, keys: dict[str, str], *, hands: Sequence[KeyedThread] = ()) -> None:
+    def _begin(
+        self,
+        keys: dict[str, str],
+        *,
+        audit: AuditReport | None,
+        hands: Sequence[KeyedThread] = (),
+    ) -> None:
         """Show everything and ask for the first maps.
 
-        `hands` are threads of the subclass that ask for maps, and are told when they are there.
+        `audit` gives the robustness scores to order by; without one, they are computed when they are
+        needed. `hands` are threads of the subclass that ask for maps, and are told when they are there.
         """
+        self._audit, self._audited = audit, -1
+        if audit is not None:
+            self._desk.set_robustness(audit.scores(self.session.data.ids))
         self._scorer = KeyedThread(
             "xfeedback-scores", lambda error: self._fail("The queue could not be ordered.", error)
         )
@@ -103,6 +115,29 @@ class ImageWidget(SessionWidget):
         """Show an image, wherever it is in the queue."""
         self._desk.touch()
         self._move(functools.partial(self._desk.go_to, image_id))
+
+    def offer(self, image_ids: Sequence[str]) -> None:
+        """Offer only these images, in this order, until another order or class is chosen.
+
+        Those that were answered before are asked again.
+
+        Parameters
+        ----------
+        image_ids : sequence of str
+            Images of the session, at least one.
+
+        Raises
+        ------
+        KeyError
+            No such image.
+        ValueError
+            None at all.
+        """
+        if not image_ids:
+            raise ValueError("image_ids is empty: name at least one image")
+        self._desk.offer(image_ids)
+        self._refresh()
+        self._say(f"{counted(len(image_ids), 'image')} to review; choose an order for all of them.")
 
     # ------------------------------------------------------------------ actions
 
@@ -182,14 +217,43 @@ class ImageWidget(SessionWidget):
             self._paint_content_soon()
 
     def _score(self) -> None:
-        """Ask for predictions if they are needed; not while training changes them anyway."""
-        if self._desk.needs_scores and not self.session.progress.active:
+        """Ask for predictions and scores if they are needed; not while training changes them anyway."""
+        if self.session.progress.active:
+            return
+        if self._desk.needs_scores:
             self._scorer.post("scores", self._fetch_scores)
+        if self._desk.needs_robustness and self._audit is None:
+            self._scorer.post("robustness", self._fetch_robustness)
 
     def _fetch_scores(self) -> None:
         probabilities, version = self.session.predictions(stop=lambda: self._closed)
         self._desk.set_scores(probabilities.numpy(), version)
         self._refresh()
+
+    def _fetch_robustness(self) -> None:
+        """Audit the live version on the images' masks, or on what people drew, and order by it."""
+        session, data = self.session, self.session.data
+        version, drawn = session.version, session.feedback.masks
+        if not data.has_masks and not any((mask.mask > 0).any() for mask in drawn.values()):
+            self._say(
+                "Nothing says where the objects are, so there is no robustness score: give the images "
+                "masks, draw some in the AlignmentWidget, or pass audit= with a report. Until then "
+                "the images come in the dataset's order."
+            )
+        elif not (data.has_masks and version == self._audited):
+            report = session.audit(progress=self._say_auditing, stop=self._no_longer_audited)
+            if report.complete:
+                self._audited = version
+                self._desk.set_robustness(report.scores(data.ids))
+                self._say(f"Ordered by robustness score; regions: {report.facts['regions']}.")
+                self._refresh()
+
+    def _no_longer_audited(self) -> bool:
+        return self._closed or not self._desk.needs_robustness
+
+    def _say_auditing(self, progress: Progress) -> None:
+        left = f", about {duration(progress.left)} left" if progress.done < progress.total else ""
+        self._say(f"Robustness scores: {progress.done:,} of {progress.total:,} images{left}")
 
     def _on_session(self, event: str, _: Any) -> None:
         """Hear what happened, on any thread: only post."""

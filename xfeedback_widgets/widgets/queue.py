@@ -1,7 +1,7 @@
 """What comes next: class filter, order, and the way back, as plain logic over indices.
 
 No widget and no model here. Orders take what they need as arrays; as long as predictions are not
-there, every order that needs them is the order of the dataset.
+there, every order that needs them is the order of the dataset; so it is with robustness scores.
 """
 
 from __future__ import annotations
@@ -21,8 +21,20 @@ ORDERS = {
     "misclassified": "Misclassified",
     "random": "Random",
     "disagreement": "Disagreement",
+    "robustness": "Low robustness score",
     "dataset": "Dataset",
+    "most_uncertain": "Most uncertain",
+    "mutual_information": "Most mutual information",
+    "rejected_overlap": "Most like what was rejected",
 }
+WORTH = {
+    "most_uncertain": "entropy",
+    "mutual_information": "mutual_information",
+    "rejected_overlap": "overlap",
+}
+"""What :meth:`.Session.worth_asking` has to be asked for, by order."""
+BAYESIAN = frozenset({"most_uncertain", "mutual_information"})
+"""Orders that need a model made Bayesian by ``xf.bayesian.convert``."""
 
 
 def arrange(
@@ -32,6 +44,8 @@ def arrange(
     classes: Collection[int] | None = None,
     probabilities: NDArray[np.floating] | None = None,
     disagreement: NDArray[np.floating] | None = None,
+    robustness: NDArray[np.floating] | None = None,
+    worth: NDArray[np.floating] | None = None,
     seed: int = 0,
 ) -> list[int]:
     """Return the positions of the images to review, in order.
@@ -41,7 +55,9 @@ def arrange(
     order : str
         ``least_confident``: lowest top probability first. ``misclassified``: confident mistakes
         first, then the rest by rising confidence. ``disagreement``: images on which annotators
-        disagree first. ``random``: shuffled by `seed`. ``dataset``: as they come.
+        disagree first. ``robustness``: the least of the map on the object first, what has no score
+        last. ``random``: shuffled by `seed`. ``dataset``: as they come. Those of :data:`WORTH`: the
+        highest `worth` first.
     labels : ndarray of int, shape [N]
     classes : collection of int, optional
         Keep only images of these true classes.
@@ -49,6 +65,10 @@ def arrange(
         Current predictions; without them the orders that need them fall back to the dataset's.
     disagreement : ndarray of float, shape [N], optional
         Per image, from 0 (all agree, or nobody answered) upwards.
+    worth : ndarray of float, shape [N], optional
+        Per image, how much it is worth asking about it; NaN, where that is not known, comes last.
+    robustness : ndarray of float, shape [N], optional
+        Robustness score of each image in [0, 1], NaN where there is none.
     seed : int
 
     Returns
@@ -67,6 +87,10 @@ def arrange(
         positions = np.random.default_rng(seed).permutation(len(labels))
     elif order == "disagreement" and disagreement is not None:
         positions = np.argsort(-disagreement, kind="stable")
+    elif order in WORTH and worth is not None:
+        positions = np.argsort(-worth, kind="stable")  # NaN goes to the end
+    elif order == "robustness" and robustness is not None:
+        positions = np.argsort(robustness, kind="stable")  # NaN last
     elif probabilities is not None and order in {"least_confident", "misclassified"}:
         confidence = np.nan_to_num(probabilities.max(axis=1))
         if order == "misclassified":

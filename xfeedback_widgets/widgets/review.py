@@ -34,6 +34,7 @@ from xfeedback_widgets.widgets.text import shorten
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from xfeedback_widgets.audit import AuditReport
     from xfeedback_widgets.session import Session
 
 
@@ -49,7 +50,8 @@ class ReviewWidget(ImageWidget):
         What is reviewed; it stays open when the widget is closed.
     order : str
         Which images come first: ``least_confident``, ``misclassified``, ``random``,
-        ``disagreement`` or ``dataset``. Orders by prediction begin as the dataset's, until the
+        ``disagreement``, ``robustness`` (the least attention on the object first, by `audit` or by the
+        images' masks) or ``dataset``. Orders by prediction begin as the dataset's, until the
         predictions are there.
     classes : sequence of str or int, optional
         Offer only images of these true classes, by name or index.
@@ -68,6 +70,10 @@ class ReviewWidget(ImageWidget):
         Contour lines instead of a heat map.
     page_size : int
         Tiles on a page of the grid: 12, 24 or 48.
+    audit : AuditReport, optional
+        Robustness scores for that order, as ``xf.audit`` returned them for these images; they stay when
+        the model changes. Default: those of the live version, computed in the background when they
+        are needed, by the masks of the images or by what people drew.
     seed : int
         Of the random order.
 
@@ -104,6 +110,7 @@ class ReviewWidget(ImageWidget):
         opacity: float = 0.6,
         contour: bool = False,
         page_size: int = 24,
+        audit: AuditReport | None = None,
         seed: int = 0,
         **unknown: Any,
     ) -> None:
@@ -147,7 +154,7 @@ class ReviewWidget(ImageWidget):
         self.explainer = self._make_explainer()
         self._painter = Painter(session, self._desk, self._controls, self.explainer)
         self._painter.contour = contour
-        self._begin(chosen)
+        self._begin(chosen, audit=audit)
 
     def _table(self) -> dict[str, Callable[[], None]]:
         """Return what every action does."""

@@ -46,7 +46,7 @@ class Walk:
         self.page_start = 0
         self.selected = 0
         self._page_size = page_size
-        self._queue = Queue([], self.answered.__contains__)
+        self._queue = Queue([], self.is_done)
         self._touched = False
         self._made = self._since = time.monotonic()
 
@@ -82,6 +82,10 @@ class Walk:
     def looked(self) -> float | None:
         """Seconds since the one item came up; unknown in the grid."""
         return None if self.mode == "grid" else time.monotonic() - self._since
+
+    def is_done(self, position: int) -> bool:
+        """Whether an item is passed over on the way forward."""
+        return position in self.answered
 
     # ------------------------------------------------------------------ moving
 

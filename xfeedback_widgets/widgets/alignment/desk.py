@@ -15,7 +15,7 @@ from xfeedback_widgets.widgets.desk import Desk
 from xfeedback_widgets.widgets.queue import Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,6 +93,13 @@ class AlignmentDesk(Desk):
 
     # ------------------------------------------------------------------ which queue
 
+    def offer(self, image_ids: Sequence[str]) -> None:
+        """Have these images judged, in this order, judged before or not."""
+        with self.lock:
+            self.cell, self.again = None, False
+            self.switch("judge")
+            super().offer(image_ids)
+
     def switch(self, mode: str) -> None:
         """Open a step where it was left, or the comparison.
 
@@ -149,8 +156,9 @@ class AlignmentDesk(Desk):
 
     # ------------------------------------------------------------------ answers
 
-    def note_answer(self, image_id: str) -> None:  # noqa: ARG002
+    def note_answer(self, image_id: str) -> None:
         """Count an image as answered."""
+        self._again.discard(self._data.index(image_id))
         self.reread_answers()
 
     def reread_answers(self) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xfeedback_widgets.audit import AuditReport
     from xfeedback_widgets.feedback import ReasonabilityMatrix, Record
     from xfeedback_widgets.feedback.reasonability import Cell
     from xfeedback_widgets.feedback.strokes import Stroke
@@ -64,7 +65,8 @@ class AlignmentWidget(ImageWidget):
         ``correction=xf.corrections.Gradia()``, training uses both judgements and masks.
     order : str
         Which images come first: ``least_confident``, ``misclassified``, ``random``,
-        ``disagreement`` or ``dataset``.
+        ``disagreement``, ``robustness`` (the least attention on the object first, by `audit` or by the
+        images' masks) or ``dataset``.
     classes : sequence of str or int, optional
         Offer only images of these true classes, by name or index.
     method : str, optional
@@ -82,6 +84,10 @@ class AlignmentWidget(ImageWidget):
         Of the map, in [0, 1].
     contour : bool
         Contour lines instead of a heat map.
+    audit : AuditReport, optional
+        Robustness scores for that order, as ``xf.audit`` returned them for these images; they stay when
+        the model changes. Default: those of the live version, computed in the background when they
+        are needed, by the masks of the images or by what people drew.
     seed : int
         Of the random order.
 
@@ -120,6 +126,7 @@ class AlignmentWidget(ImageWidget):
         colormap: str = "cividis",
         opacity: float = 0.6,
         contour: bool = False,
+        audit: AuditReport | None = None,
         seed: int = 0,
         **unknown: Any,
     ) -> None:
@@ -172,7 +179,7 @@ class AlignmentWidget(ImageWidget):
         self.explainer = self._make_explainer()
         self._painter = AlignmentPainter(session, self._desk, self._controls, self.explainer)
         self._painter.contour = contour
-        self._begin(chosen, hands=(self._hand,))
+        self._begin(chosen, audit=audit, hands=(self._hand,))
 
     def _table(self) -> dict[str, Callable[[], None]]:
         part, desk, controls = functools.partial, self._desk, self._controls
