@@ -10,17 +10,23 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 from torch.nn import functional as F
-from torchvision.models import resnet18
+from torchvision.models import VisionTransformer, resnet18
 from torchvision.transforms import v2
 
 from xfeedback_widgets import bayesian, fine_tune
 from xfeedback_widgets.bayesian import BayesianConv2d, convert
 from xfeedback_widgets.corrections import BayesianFeedback, PlainFineTuning
-from xfeedback_widgets.corrections.bayesian import evidence_density, evidence_on
+from xfeedback_widgets.corrections.bayesian import (
+    evidence_density,
+    evidence_on,
+    inattention,
+    irrelevant_region,
+)
 from xfeedback_widgets.data import Batch, ImageSet, decoy_digits
 from xfeedback_widgets.data.augment import augmented
 from xfeedback_widgets.feedback import Feedback, RegionMask, Verdict
 from xfeedback_widgets.metrics import evaluate
+from xfeedback_widgets.saliency import GradCAM
 from xfeedback_widgets.saliency.base import tapped
 
 CORNER = np.zeros((28, 28), np.int8)
@@ -256,6 +262,9 @@ def test_masks_rejections_and_programmes_say_what_is_irrelevant(model, data):
     assert irrelevant(model, data, records, hot=0.3)[1][1].sum() == 5
     correction, given = BayesianFeedback(), Feedback.of(records)
     assert [correction.uses(given, i) for i in "abcdeg"] == ["mask", "verdict", "", "", "", "mask"]
+    regions = {i: irrelevant_region(given, i) for i in "abcdefg"}
+    assert {i for i, region in regions.items() if region is not None} == found
+    assert torch.equal(regions["b"], torch.tensor(hot) > 0.5)
 
 
 def test_a_rejected_map_that_was_not_stored_is_computed(model, data):
@@ -354,9 +363,117 @@ def test_masks_turn_attention_away_from_decoys():
     assert reached[1]["attribution_overlap"] < 0.9 * reached[0]["attribution_overlap"]
 
 
+def test_inattention_is_one_minus_the_share_of_grad_cam_on_what_is_relevant(model, data):
+    batch = data.batch(range(4))
+    model.eval()
+    relevant = torch.rand(4, 8, 8) * (torch.rand(4, 8, 8) > 0.5)
+    relevant[3] = 0
+    kept = []
+    with tapped(model.conv2, lambda a: kept.append(a) or a):
+        logits = model(batch.images)
+    outside = inattention(kept[0], logits, batch.labels, relevant)
+    maps = GradCAM(model, model.conv2).explain(batch.images, batch.labels)
+    expected = 1 - (maps * relevant).sum((1, 2)) / maps.sum((1, 2))
+    expected[3] = 0
+    torch.testing.assert_close(outside, expected.nan_to_num())  # 0 / 0: no attention at all
+    assert 0.2 < outside[0] < 1
+    nothing = torch.zeros(4, 16, 8, 8, requires_grad=True)
+    empty = inattention(nothing, head(model, nothing), batch.labels, relevant)
+    assert torch.equal(empty, torch.zeros(4))
+
+
+def test_relevant_marks_are_an_option(model, data):
+    marks = {"a": CORNER, "b": np.maximum(CORNER, 0), "c": np.minimum(CORNER, 0)}
+    hot = np.eye(8, dtype=np.float32)
+    records = [RegionMask(i, mask) for i, mask in marks.items()]
+    given = Feedback.of([*records, Verdict("b", "reject", map=hot), Verdict("d", "accept")])
+    off, on = BayesianFeedback(), BayesianFeedback(relevant=2.0)
+    assert [off.uses(given, i) for i in "abcd"] == ["mask", "verdict", "mask", ""]
+    assert [on.uses(given, i) for i in "abcd"] == ["mask", "mask and verdict", "mask", ""]
+    assert "relevant" not in repr(off)
+    assert repr(on).endswith("relevant=2)")
+
+    batch = data.batch(range(5))
+    for draws in (1, 2):
+        losses = []
+        for relevant in (0.0, 0.5, 2.0):
+            correction = prepared(model, data, given, relevant=relevant, mc_samples=draws)
+            torch.manual_seed(5)
+            losses.append(correction.loss(model, batch))
+        plain, half, double = losses
+        assert "relevant" not in plain.parts
+        torch.testing.assert_close(4 * half.parts["relevant"], double.parts["relevant"])
+        assert 0 < half.parts["relevant"] <= 0.5 * 2 / 5  # two of five images have such marks
+        torch.testing.assert_close(half.total, plain.total + half.parts["relevant"])
+    only = prepared(model, data, Feedback.of([RegionMask("b", marks["b"])]), relevant=1.0)
+    assert only.loss(model, batch).parts["evidence"] == 0
+    assert only.loss(model, batch).parts["relevant"] > 0
+    assert prepared(model, data, Feedback(), relevant=1.0).loss(model, batch).total.isfinite()
+
+
+def test_relevant_marks_raise_attention_and_follow_augmentation(model):
+    images = torch.rand(8, 1, 28, 28)
+    images[:, :, 10:18, 2:10] = torch.eye(8)  # something to look at
+    data = ImageSet([(image, i % 3) for i, image in enumerate(images)], ids=list("abcdefgh"))
+    centre = np.zeros((28, 28), np.int8)
+    centre[10:18, 2:10] = 1
+    masks = Feedback.of(RegionMask(i, centre) for i in data.ids)
+    correction = prepared(model, data, masks, relevant=5.0, kl_weight=0)
+    flipped = augmented(data.batch(range(8)), v2.RandomHorizontalFlip(1.0))
+    shape = torch.zeros(8, 16, 8, 8)
+    cells = correction._relevant(flipped, correction._drawn, shape)
+    plain = correction._relevant(data.batch(range(8)), correction._drawn, shape)
+    assert torch.equal(cells, plain.flip(2))
+
+    def on_it():
+        maps = GradCAM(model, model.conv2).explain(data.batch(range(8)).images, data.labels)
+        return float(((maps * plain).sum((1, 2)) / maps.sum((1, 2))).nanmean())
+
+    before, optimizer = on_it(), torch.optim.Adam(model.parameters(), 2e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        correction.loss(model, data.batch(range(8))).total.backward()
+        optimizer.step()
+    assert on_it() > before + 0.2
+
+
+def test_a_vision_transformer_learns_from_masks():
+    """Its only convolution cuts the patches, so what is irrelevant is observed to give no token."""
+    torch.manual_seed(0)
+    network = VisionTransformer(16, 4, 2, 2, 32, 64, num_classes=3)
+    model = convert(network, rho=-3.0)
+    left = torch.zeros(16, 16, dtype=torch.int8)
+    left[:, :8] = -1
+    images = torch.rand(12, 3, 16, 16)
+    images[:, :, :, :8] = 1.0
+    data = ImageSet([(image, i % 3) for i, image in enumerate(images)], ids=list("abcdefghijkl"))
+    masks = Feedback.of(RegionMask(i, left.numpy()) for i in data.ids)
+    correction = BayesianFeedback(weight=1e-2, kl_weight=0)
+
+    def told():
+        """How strong the tokens of what is irrelevant are, beside the others."""
+        tokens = model.conv_proj(images).detach().abs().mean((0, 1))
+        return float(tokens[:, :2].mean() / tokens[:, 2:].mean())
+
+    before = told()
+    fine_tune(
+        model, data, masks, correction, epochs=1, steps_per_epoch=40, batch_size=12, lr=3e-3,
+        answered_share=0.9,
+    )  # fmt: skip
+    correction.prepare(model, data, masks)
+    assert correction._convolution is model.conv_proj
+    assert told() < 0.7 * before
+    believed = bayesian.beliefs(model.eval(), images, samples=3)
+    assert (believed.prediction.mutual_information > 0).all()
+    assert believed.maps.std.max() > 0
+    bayesian.to_deterministic(model)
+    assert not bayesian.is_bayesian(model)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"relevant": -1}, "relevant must be"),
         ({"weight": -1}, "weight must be"),
         ({"weight": float("nan")}, "weight must be"),
         ({"mc_samples": 0}, "mc_samples must be at least 1"),

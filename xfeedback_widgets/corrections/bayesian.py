@@ -3,8 +3,8 @@
 What a person calls irrelevant must not move the prediction: where an irrelevant region meets the maps of
 the last convolution, the activation is *observed to be zero*. Training conditions the forward on that
 evidence and raises its density. The equations are :func:`evidence_on` and :func:`evidence_density`, pure
-functions over tensors; the class looks up what was called irrelevant in the images of a batch. The
-Bayesian layers themselves are in ``bayesian``.
+functions over tensors; :func:`inattention`, beyond the paper, asks for attention to what is relevant. The
+class looks up what was called so in the images of a batch. The Bayesian layers are in ``bayesian``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from xfeedback_widgets.bayesian import BayesianConv2d, BayesianLayer, is_bayesian, kl
 from xfeedback_widgets.bayesian.layers import intercepted
 from xfeedback_widgets.corrections.base import Correction, Losses
+from xfeedback_widgets.corrections.mask_losses import checked_weight
+from xfeedback_widgets.corrections.masks import DrawnMasks
 from xfeedback_widgets.data.augment import resample
 from xfeedback_widgets.saliency import create, threshold
 from xfeedback_widgets.saliency.base import evaluating, logits_of, prepared
@@ -75,6 +77,65 @@ def evidence_density(mean: Tensor, std: Tensor, evidence: Tensor) -> Tensor:
     return -torch.where(evidence, cost, 0.0).flatten(1).sum(1)
 
 
+def inattention(activations: Tensor, logits: Tensor, labels: Tensor, relevant: Tensor) -> Tensor:
+    """Share of the attention that does not lie on what is relevant.
+
+    ``1 − Σ R ⊗ G / Σ G`` with ``G = ReLU(Σ_k α_k a_k)``, Grad-CAM of the label, whose channel weights
+    ``α_k = mean_ij ∂z_y/∂a_kij`` are taken as numbers.
+
+    Parameters
+    ----------
+    activations
+        Float ``[N, K, u, v]`` that `logits` were computed from, in one graph; the graph is kept.
+    logits
+        ``[N, C]``.
+    labels
+        int64 ``[N]``.
+    relevant
+        ``R``, float ``[N, u, v]`` in [0, 1].
+
+    Returns
+    -------
+    Tensor
+        float32 ``[N]`` in [0, 1], differentiable; 0 where there is no attention at all, or nothing relevant.
+    """
+    of_label = logits.gather(1, labels[:, None]).sum()
+    (gradient,) = torch.autograd.grad(of_label, activations, retain_graph=True)
+    alpha = gradient.float().mean((2, 3), keepdim=True)
+    maps = (alpha * activations.float()).sum(1).relu()
+    total = maps.sum((1, 2))
+    counted = (total > 0) & relevant.flatten(1).any(1)
+    outside = 1 - (maps * relevant).sum((1, 2)) / torch.where(counted, total, 1.0)
+    return torch.where(counted, outside, 0.0)
+
+
+def irrelevant_region(feedback: Feedback, image_id: str, *, hot: float = 0.5) -> Tensor | None:
+    """Return what people called irrelevant in an image, as far as it can be known without the model.
+
+    Parameters
+    ----------
+    feedback
+        Everything people said, votes merged.
+    image_id
+        Which image.
+    hot
+        Share of a rejected map's maximum, in [0, 1), above which a region is hot.
+
+    Returns
+    -------
+    Tensor or None
+        bool ``[H, W]`` of the mask's or the map's size: what a mask marks −1, or else the hot region of a
+        map that was rejected. None where nothing was called so, or the map was not stored or is empty.
+    """
+    drawn, verdict = feedback.masks.get(image_id), feedback.verdicts.get(image_id)
+    if drawn is not None and _marks(drawn, -1):
+        return torch.tensor(drawn.mask) == -1
+    if verdict is None or verdict.answer != "reject" or verdict.map is None:
+        return None
+    region = threshold(torch.tensor(verdict.map.astype("float32")), hot)
+    return region if bool(region.any()) else None
+
+
 class BayesianFeedback(Correction):
     """Fine-tune a Bayesian network on the evidence that irrelevant regions do not activate it.
 
@@ -110,6 +171,9 @@ class BayesianFeedback(Correction):
         Smallest ``σ_a`` in the density, which grows beyond all bounds where ``σ_a`` goes to 0.
     hot
         Share of a rejected map's maximum, in [0, 1), above which a region is hot.
+    relevant
+        Beyond the paper: weight of a term that raises attention to what masks mark +1, the mean over
+        images of :func:`inattention`; try 1. 0, the default, makes no use of such marks.
     layer
         The Bayesian convolution whose activations are observed, by name or module; None: the one that
         runs last.
@@ -137,6 +201,7 @@ class BayesianFeedback(Correction):
         kl_weight: float = 1.0,
         sigma_floor: float = 1e-6,
         hot: float = 0.5,
+        relevant: float = 0.0,
         layer: str | nn.Module | None = None,
     ) -> None:
         if not 0 <= weight < math.inf:
@@ -155,6 +220,7 @@ class BayesianFeedback(Correction):
         self.kl_weight = kl_weight
         self.sigma_floor = sigma_floor
         self.hot = hot
+        self.relevant = checked_weight("relevant", relevant)
         self.layer = layer
 
     @classmethod
@@ -179,14 +245,17 @@ class BayesianFeedback(Correction):
         return (
             f"BayesianFeedback(weight={self.weight:g}, gradient_mask={self.gradient_mask}, "
             f"mc_samples={self.mc_samples}, kl_weight={self.kl_weight:g}, "
-            f"sigma_floor={self.sigma_floor:g})"
+            f"sigma_floor={self.sigma_floor:g}"
+            + (f", relevant={self.relevant:g})" if self.relevant else ")")
         )
 
     def uses(self, feedback: Feedback, image_id: str) -> str:  # noqa: D102 - inherited
-        if _marks_irrelevant(feedback.masks.get(image_id)):
-            return "mask"
-        verdict = feedback.verdicts.get(image_id)
-        return "verdict" if verdict is not None and verdict.answer == "reject" else ""
+        drawn, verdict = feedback.masks.get(image_id), feedback.verdicts.get(image_id)
+        irrelevant = drawn is not None and _marks(drawn, -1)
+        relevant = drawn is not None and self.relevant > 0 and _marks(drawn, 1)
+        rejected = verdict is not None and verdict.answer == "reject"
+        said = {"mask": irrelevant or relevant, "verdict": rejected and not irrelevant}
+        return " and ".join(name for name, used in said.items() if used)
 
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
         """Find the convolution, and collect what was called irrelevant."""
@@ -199,6 +268,7 @@ class BayesianFeedback(Correction):
         self._rows = torch.full((len(data),), len(irrelevant), dtype=torch.long)
         self._rows[list(irrelevant)] = torch.arange(len(irrelevant))
         self._evidence = torch.zeros(1, 0, 0, dtype=torch.bool, device=device)
+        self._drawn = DrawnMasks(data, feedback, device) if self.relevant else None
 
     def _irrelevant(
         self, model: nn.Module, data: ImageSet, feedback: Feedback
@@ -206,27 +276,27 @@ class BayesianFeedback(Correction):
         """``F`` of each image by position: bool ``[H, W]`` of any size, on the CPU or where maps are."""
         found: dict[int, Tensor] = {}
         for image_id in dict.fromkeys((*feedback.masks, *feedback.verdicts)):
-            if image_id not in data or not (used := self.uses(feedback, image_id)):
+            if image_id not in data or not self.uses(feedback, image_id):
                 continue
             position = data.index(image_id)
-            if used == "mask":
-                found[position] = torch.tensor(feedback.masks[image_id].mask) == -1
-            else:
-                judged = self._judged(model, data, position, feedback.verdicts[image_id])
-                hot = threshold(judged, self.hot)
-                if bool(hot.any()):  # an empty map shows no region to reject
-                    found[position] = hot
+            region = irrelevant_region(feedback, image_id, hot=self.hot)
+            verdict = feedback.verdicts.get(image_id)
+            if region is None and verdict is not None and verdict.map is None:
+                region = self._hot_now(model, data, position, verdict)
+            if region is not None:  # an empty map shows no region to reject
+                found[position] = region
         return found
 
-    def _judged(self, model: nn.Module, data: ImageSet, position: int, verdict: Verdict) -> Tensor:
-        """The map that was judged, or where it was not stored that of the weights the run starts from."""
-        if verdict.map is not None:
-            return torch.tensor(verdict.map.astype("float32"))
+    def _hot_now(
+        self, model: nn.Module, data: ImageSet, position: int, verdict: Verdict
+    ) -> Tensor | None:
+        """What a map that was rejected and not stored showed, by the weights the run starts from."""
         batch = data.batch([position])
-        if not len(batch):  # can no longer be read
-            return torch.zeros(1, 1)
+        if verdict.answer != "reject" or not len(batch):  # it can no longer be read
+            return None
         target = None if verdict.target is None else [verdict.target]
-        return create(self.saliency, model).explain(batch.images, target)[0]
+        region = threshold(create(self.saliency, model).explain(batch.images, target)[0], self.hot)
+        return region if bool(region.any()) else None
 
     def _evidence_of(self, batch: Batch, size: tuple[int, int]) -> Tensor:
         """``J`` of a batch's images, bool ``[N, 1, u, v]``."""
@@ -252,16 +322,19 @@ class BayesianFeedback(Correction):
         layer, draws = self._convolution, self.mc_samples
         images = batch.images if draws == 1 else batch.images.repeat(draws, 1, 1, 1)
         labels = batch.labels.repeat(draws)
-        answered = (self._rows[batch.indices] < len(self._masks)).repeat(draws).nonzero()[:, 0]
-        density = torch.zeros((), device=images.device)
+        told = self._rows[batch.indices] < len(self._masks)
+        if self._drawn is not None:
+            told = told | self._drawn.have(batch).cpu()
+        answered = told.repeat(draws).nonzero()[:, 0]
+        density, activations = torch.zeros((), device=images.device), None
         if len(answered):
             # a slice, because answered images come last in a batch and a view costs nothing
             rows = slice(int(answered[0]), int(answered[-1]) + 1)
             trunk = _Trunk(rows)
 
             def condition(mean: Tensor, std: Tensor) -> Tensor:
-                nonlocal density
-                drawn: Tensor = type(layer).draw(layer, mean, std)
+                nonlocal density, activations
+                activations = drawn = type(layer).draw(layer, mean, std)
                 evidence = self._evidence_of(batch, (mean.shape[2], mean.shape[3]))
                 evidence = evidence.repeat(draws, 1, 1, 1)
                 if self.gradient_mask:
@@ -279,11 +352,25 @@ class BayesianFeedback(Correction):
             "kl": self.kl_weight / self._images * kl(model),
             "evidence": -self.weight * density,
         }
+        if activations is not None and self._drawn is not None:
+            relevant = self._relevant(batch, self._drawn, activations).repeat(draws, 1, 1)
+            outside = inattention(activations, logits, labels, relevant)
+            parts["relevant"] = self.relevant * outside.sum() / len(images)
         return Losses(
             total=sum(parts.values(), logits.new_zeros(())),
             parts={name: part.detach() for name, part in parts.items()},
             correct=int((logits[: len(batch)].argmax(1) == batch.labels).sum()),
         )
+
+    @staticmethod
+    def _relevant(batch: Batch, drawn: DrawnMasks, activations: Tensor) -> Tensor:
+        """How much of each cell is marked relevant, ``[N, u, v]``, zero for images without such a mark."""
+        size = (activations.shape[2], activations.shape[3])
+        relevant = torch.zeros(len(batch), *size, device=activations.device)
+        have = drawn.have(batch)
+        if bool(have.any()):
+            relevant[have] = drawn.shares(batch, size)[:, 0]
+        return relevant
 
 
 def _observed(model: nn.Module, data: ImageSet, layer: str | nn.Module | None) -> BayesianConv2d:
@@ -315,8 +402,8 @@ def _observed(model: nn.Module, data: ImageSet, layer: str | nn.Module | None) -
     return found
 
 
-def _marks_irrelevant(drawn: RegionMask | None) -> bool:
-    return drawn is not None and bool((drawn.mask == -1).any())
+def _marks(drawn: RegionMask, value: int) -> bool:
+    return bool((drawn.mask == value).any())
 
 
 class _Trunk:
