@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
+from xfeedback_widgets import audit
 from xfeedback_widgets.corrections import Correction, CrayonAttention, Losses, PlainFineTuning
 from xfeedback_widgets.data import ImageSet
 from xfeedback_widgets.feedback import Feedback, RegionMask
@@ -292,3 +293,24 @@ def test_a_mask_that_was_taken_back_is_no_answer(digits):
     drawn, back = RegionMask(digits.ids[0], [[1]]), RegionMask(digits.ids[1], [[0]])
     _, batches = _schedule(digits, Feedback.of([drawn, back]), Settings(batch_size=4))
     assert [next(batches)[-1].item() for _ in range(3)] == [0, 0, 0]
+
+
+def test_each_epoch_is_audited_on_the_same_images_of_the_validation_set(digits, make_model):
+    """The curve is what an audit of those images says, and changes nothing of the training."""
+    fast = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 16, "lr": 1e-2}
+    scored, bare = make_model(), make_model()
+    history = fine_tune(
+        scored, digits, Feedback(), PlainFineTuning(), validation=digits, audited=40, **fast
+    )
+    measured = [epoch.metrics["robustness_score"] for epoch in history.epochs]
+    draw = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))
+    sample = digits.subset(draw[:40])
+    assert measured[-1] == pytest.approx(audit.audit(scored, sample).summary()["crs"], abs=1e-6)
+    assert len(set(measured)) == 3, "it follows the model"
+    without = fine_tune(
+        bare, digits, Feedback(), PlainFineTuning(), validation=digits, audited=0, **fast
+    )
+    assert "robustness_score" not in without.epochs[-1].metrics
+    assert all(
+        torch.equal(a, b) for a, b in zip(scored.parameters(), bare.parameters(), strict=True)
+    )

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from xfeedback_widgets.training import Progress
-from xfeedback_widgets.widgets.training_panel import _summary
+from xfeedback_widgets.widgets.training_panel import _curves, _summary
 
 
 def text(progress: Progress) -> str:
@@ -33,3 +33,12 @@ def test_every_state_has_words_and_names_the_live_model(state):
 
 def test_messages_are_escaped():
     assert "<b>" not in _summary(Progress(state="done", message="<b>"), [], live=0)
+
+
+def test_the_audit_of_each_epoch_is_a_curve():
+    history = tuple(
+        (epoch, {"accuracy": 0.5, "robustness_score": 0.2 + epoch / 10}) for epoch in range(3)
+    )
+    drawn = _curves(Progress(metrics_history=history))
+    assert "robustness score <strong>0.4</strong>" in drawn
+    assert drawn.count("<polyline") == 2

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from xfeedback_widgets import metrics
+from xfeedback_widgets.audit import mean_score
 from xfeedback_widgets.corrections import Solving
 from xfeedback_widgets.data.augment import augmented, check_augmentation
 from xfeedback_widgets.saliency import NoSpatialLayerError, create
@@ -75,6 +76,9 @@ class Settings:
         numbers of its own from ``seed``; masks and judged maps follow it. It is given what the model is
         fed, so flips, crops, resizing and affine transforms suit, and colours only where the images are
         not normalised.
+    audited
+        How many images of a validation set with masks are audited by Grad-CAM++ at the end of each epoch,
+        always the same ones: ``robustness_score`` among the metrics. 0: none.
     """
 
     epochs: int = 5
@@ -89,6 +93,7 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     augment: Callable[..., Any] | None = None
+    audited: int = 256
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -102,6 +107,8 @@ class Settings:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+        if self.audited < 0:
+            raise ValueError(f"audited must be a number of images or 0, got {self.audited}")
         if self.augment is not None:
             check_augmentation(self.augment)
 
@@ -134,7 +141,8 @@ class Epoch:
     0 is before the first step, and comes again after what a correction solves before the batches.
 
     ``metrics`` holds ``train_loss`` and ``train_accuracy`` (running, over the epoch's batches) and,
-    with a validation set, everything :func:`xfeedback_widgets.metrics.evaluate` returns.
+    with a validation set, everything :func:`xfeedback_widgets.metrics.evaluate` returns; where that has
+    masks, ``robustness_score`` as well, the mean of crs over the classes (:func:`~.audit.mean_score`).
     """
 
     epoch: int
@@ -471,4 +479,17 @@ def _validate(
         method = create(correction.saliency, model)
     except NoSpatialLayerError:
         return metrics.evaluate(model, validation, batch_size=settings.batch_size)
-    return metrics.evaluate(model, validation, batch_size=settings.batch_size, saliency=method)
+    found = metrics.evaluate(model, validation, batch_size=settings.batch_size, saliency=method)
+    return found | _audited(model, validation, settings)
+
+
+def _audited(model: nn.Module, validation: ImageSet, settings: Settings) -> dict[str, float]:
+    """What an audit says of some validation images: by a method that no correction trains."""
+    if not settings.audited or not validation.has_masks or validation.labels.ndim == 2:
+        return {}
+    drawn = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))
+    sample = validation.subset(drawn[: settings.audited])
+    try:
+        return {"robustness_score": mean_score(model, sample, batch_size=settings.batch_size)}
+    except NoSpatialLayerError:  # the correction's method needs no layer
+        return {}

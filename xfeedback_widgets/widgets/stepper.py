@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,12 @@ def metrics_text(metrics: dict[str, float]) -> str:
         "accuracy": "accuracy",
         "worst_group_accuracy": "worst group",
         "attribution_overlap": "overlap",
+        "robustness_score": "robustness",
     }
-    found = [f"{label} {metrics[name]:.1%}" for name, label in names.items() if name in metrics]
+    shown = {
+        name: label for name, label in names.items() if math.isfinite(metrics.get(name, math.nan))
+    }
+    found = [f"{label} {metrics[name]:.1%}" for name, label in shown.items()]
     return ", ".join(found)
 
 

@@ -35,6 +35,7 @@ _METRICS = {
     "worst_group_accuracy": "worst group",
     "mean_group_accuracy": "mean of groups",
     "attribution_overlap": "overlap",
+    "robustness_score": "robustness score",
 }
 
 
