@@ -28,9 +28,11 @@ import torch
 from torch.nn import functional as F
 from typing_extensions import Self
 
+from xfeedback_widgets import bayesian as bayesian_tools
 from xfeedback_widgets import saliency as saliency_methods
 from xfeedback_widgets import units as unit_tools
 from xfeedback_widgets.corrections import CrayonAttention, CrayonPruning
+from xfeedback_widgets.corrections.bayesian import irrelevant_region
 from xfeedback_widgets.data import UnreadableImageError
 from xfeedback_widgets.feedback import Journal, UnitVerdict, check_content
 from xfeedback_widgets.saliency import normalize
@@ -61,10 +63,14 @@ if TYPE_CHECKING:
     from xfeedback_widgets.data import Batch, ImageSet
     from xfeedback_widgets.feedback import Feedback, Record
     from xfeedback_widgets.saliency import SaliencyMethod
+    from xfeedback_widgets.saliency.base import Targets
     from xfeedback_widgets.units import Head, Preview, UnitSurvey
 
 #: Images whose features a preview keeps.
 _PREVIEWED = 5000
+
+#: Images on which it is found out what an uncertainty means.
+_EXPERIENCED = 256
 
 #: Answers whose pictures are compared with the data's when a directory is opened, about.
 _COMPARED = 64
@@ -95,6 +101,9 @@ class Explanation:
         Number of the weights.
     method
         Name of the saliency method.
+    doubt
+        What draws of the weights say, where a Bayesian model was asked for them; maps and probabilities
+        are then the means over the draws.
     """
 
     image_ids: tuple[str, ...]
@@ -104,6 +113,27 @@ class Explanation:
     labels: Tensor
     version: int
     method: str
+    doubt: Doubt | None = None
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """How far draws of a Bayesian model's weights differ.
+
+    Parameters
+    ----------
+    entropy, mutual_information
+        ``float32 [N]`` on the CPU, in nats, as in :class:`~.bayesian.Prediction`.
+    spread
+        ``float32 [N, h, w]`` on the CPU: standard deviation of the maps, each divided by its maximum before.
+    samples
+        How many draws.
+    """
+
+    entropy: Tensor
+    mutual_information: Tensor
+    spread: Tensor
+    samples: int
 
 
 class Session:
@@ -187,6 +217,8 @@ class Session:
         self._scratch: tuple[int, nn.Module] | None = None
         self._scratch_lock = threading.Lock()
         self._predictions: tuple[int, Tensor] | None = None
+        self._swept: dict[str, tuple[int, Tensor]] = {}
+        self._experience: tuple[int, bayesian_tools.Experience] | None = None
         self._head: Head | None = None
         self._survey: UnitSurvey | None = None
         self._previewed: ImageSet | None = None
@@ -383,6 +415,8 @@ class Session:
         method: str | None = None,
         target: Literal["label", "predicted"] | int = "label",
         version: int | None = None,
+        samples: int = 0,
+        stop: Callable[[], bool] | None = None,
     ) -> Explanation:
         """Compute the maps of some images; blocks, so call it from a thread of your own.
 
@@ -396,6 +430,11 @@ class Session:
             Class explained: the true label, the prediction, or a class index for all.
         version
             Weights to explain; None: the live ones.
+        samples
+            Draws of a Bayesian model's weights over which predictions and maps are averaged; 0: the means
+            of the weights alone.
+        stop
+            Asked before every draw; True ends the work.
 
         Returns
         -------
@@ -409,7 +448,10 @@ class Session:
         DamagedVersionError
             The version's files are damaged.
         ValueError
-            No image, none that can be read, or no such method, target or class.
+            No image, none that can be read, no such method, target or class, or draws of a model that is
+            not Bayesian.
+        DrawsStoppedError
+            ``stop`` returned True.
         """
         self._check_open()
         if len(image_ids) == 0:
@@ -421,6 +463,8 @@ class Session:
             reasons = "; ".join(f"{i}: {self.data.skipped.get(i)}" for i in image_ids)
             raise ValueError(f"none of these images can be read: {reasons}")
         name = method or self.saliency
+        if samples:
+            return self._explain_draws(batch, name, target, version, samples, stop)
         with self._live.reading() as (_, number):
             live = version is None or version == number
             if live:
@@ -476,6 +520,184 @@ class Session:
         if finished:
             self._predictions = (started, result)
         return result, started
+
+    # ------------------------------------------------------------------ doubting
+
+    @property
+    def bayesian(self) -> bool:
+        """Whether the model was made Bayesian, by :func:`xf.bayesian.convert` or from the start."""
+        return bayesian_tools.is_bayesian(self.model)
+
+    def worth_asking(
+        self,
+        by: str = "mutual_information",
+        *,
+        samples: int = 20,
+        batch_size: int = 64,
+        stop: Callable[[], bool] | None = None,
+    ) -> tuple[Tensor, int]:
+        """Score how much is to be learned from asking about each training image; blocks.
+
+        Parameters
+        ----------
+        by
+            ``"entropy"`` or ``"mutual_information"`` of a Bayesian model; ``"overlap"`` of the true class's
+            map with what was called irrelevant in other images, for any model with maps. See
+            :func:`~.bayesian.worth_asking`.
+        samples
+            Draws of the weights.
+        batch_size
+            Images computed at once.
+        stop
+            Asked before every batch; True ends the work early, and the rest is NaN.
+
+        Returns
+        -------
+        tuple
+            ``float32 [N]``, the highest first to be asked about, NaN where an image cannot be read; and
+            the version of the weights. What costs is kept until the next version.
+
+        Raises
+        ------
+        ValueError
+            Something else in `by`, or uncertainty of a model that is not Bayesian.
+        """
+        self._check_open()
+        if by not in bayesian_tools.ASKING:
+            raise ValueError(f"unknown by={by!r}: choose one of {', '.join(bayesian_tools.ASKING)}")
+        if by == "overlap":
+            maps, version = self._sweep("maps", self._small_maps, batch_size, stop)
+            feedback, hot = self.feedback, getattr(self.correction, "hot", 0.5)
+            said = dict.fromkeys((*feedback.masks, *feedback.verdicts))
+            found = (irrelevant_region(feedback, image_id, hot=hot) for image_id in said)
+            return bayesian_tools.overlap_with(maps, [r for r in found if r is not None]), version
+
+        def uncertainty(model: nn.Module, batch: Batch) -> Tensor:
+            predicted = bayesian_tools.predict(model, batch.images, samples=samples)
+            return torch.stack([predicted.entropy, predicted.mutual_information], 1)
+
+        both, version = self._sweep(f"uncertainty, {samples}", uncertainty, batch_size, stop)
+        return both[:, 0 if by == "entropy" else 1], version
+
+    def experience(
+        self, *, samples: int = 20, stop: Callable[[], bool] | None = None
+    ) -> tuple[bayesian_tools.Experience, int]:
+        """Find out what the live version's uncertainty means: how often it was right; blocks.
+
+        Measured on at most 256 images of the validation set or, without one, of the training set.
+
+        Parameters
+        ----------
+        samples
+            Draws of the weights.
+        stop
+            Asked before every batch; True ends the work with what was seen.
+
+        Returns
+        -------
+        tuple
+            The experience, and the version of the weights; kept until the next one.
+
+        Raises
+        ------
+        ValueError
+            The model is not Bayesian, or images have several labels.
+        """
+        self._check_open()
+        data = self.data if self.validation is None else self.validation
+        if data.labels.ndim == 2:
+            raise ValueError("images have several labels, so a prediction is not right or wrong")
+        with self._live.reading() as (_, version):
+            if self._experience is not None and self._experience[0] == version:
+                return self._experience[1], version
+            model = self._live.shadow()
+        chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+        seen, finished = [], True
+        for rows in torch.split(chosen[:_EXPERIENCED], 32):
+            if self._closed or (stop is not None and stop()):
+                finished = False
+                break
+            if len(batch := data.batch(rows.tolist())):
+                predicted = bayesian_tools.predict(model, batch.images, samples=samples)
+                seen.append(bayesian_tools.Experience.of(predicted, batch.labels))
+        found = bayesian_tools.Experience.joined(seen)
+        if finished:
+            self._experience = version, found
+        return found, version
+
+    def _sweep(
+        self,
+        name: str,
+        measure: Callable[[nn.Module, Batch], Tensor],
+        batch_size: int,
+        stop: Callable[[], bool] | None,
+    ) -> tuple[Tensor, int]:
+        """What `measure` says of each training image, by a copy of the live weights; kept if complete."""
+        kept = self._swept.get(name)
+        with self._live.reading() as (_, version):
+            if kept is not None and kept[0] == version:
+                return kept[1], version
+            model = self._live.shadow()
+        result, finished = torch.full((len(self.data), 1, 1), torch.nan), True
+        for start in range(0, len(self.data), batch_size):
+            if self._closed or (stop is not None and stop()):
+                finished = False
+                break
+            batch = self.data.batch(range(start, min(start + batch_size, len(self.data))))
+            if len(batch) == 0:
+                continue
+            measured = measure(model, batch).cpu().float()
+            if result.shape[1:] != measured.shape[1:]:
+                result = torch.full((len(self.data), *measured.shape[1:]), torch.nan)
+            result[batch.indices] = measured
+        if finished:
+            self._swept[name] = version, result
+        return result, version
+
+    def _small_maps(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Maps of the true classes, none larger than those stored with answers."""
+        maps = saliency_methods.create(self.saliency, model).explain(batch.images, batch.labels)
+        size = (min(maps.shape[1], _STORED_MAP), min(maps.shape[2], _STORED_MAP))
+        return normalize(F.adaptive_avg_pool2d(maps[:, None], size)[:, 0])
+
+    def _explain_draws(
+        self,
+        batch: Batch,
+        method: str,
+        target: Literal["label", "predicted"] | int,
+        version: int | None,
+        samples: int,
+        stop: Callable[[], bool] | None,
+    ) -> Explanation:
+        with self._live.reading() as (_, number):
+            model = self._live.shadow()
+        if version is not None and version != number:
+            number = version
+            load_in_place(model, self._store.weights(version))
+        targets: Targets = batch.labels if target == "label" else None
+        if isinstance(target, int):
+            targets = target
+        found = bayesian_tools.beliefs(
+            model, batch.images, targets, method=method, samples=samples, stop=stop
+        )
+        prediction, maps = found.prediction, found.maps
+        return Explanation(
+            image_ids=tuple(self.data.ids[i] for i in batch.indices.tolist()),
+            maps=normalize(maps.mean).cpu(),
+            probabilities=prediction.probabilities.cpu(),
+            targets=found.targets.cpu(),
+            labels=batch.labels.cpu(),
+            version=number,
+            method=method,
+            doubt=Doubt(
+                prediction.entropy.cpu(),
+                prediction.mutual_information.cpu(),
+                maps.std.cpu(),
+                samples,
+            ),
+        )
+
+    # ------------------------------------------------------------------ auditing
 
     def audit(self, data: ImageSet | None = None, **options: Any) -> AuditReport:
         """Audit the live version: how much of each class's maps lies on its objects; blocks.

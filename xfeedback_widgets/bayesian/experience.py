@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from xfeedback_widgets.bayesian.posterior import Prediction
@@ -52,6 +54,14 @@ class Experience:
         """Gather it from a prediction of M images and their labels, int64 ``[M]``."""
         right = prediction.probabilities.argmax(1).cpu() == labels.cpu()
         return cls(prediction.entropy.cpu(), prediction.mutual_information.cpu(), right)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Experience]) -> Experience:
+        """Put what was gathered in parts together; nothing at all is an experience of no image."""
+        if not parts:
+            return cls(torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+        fields = ("entropy", "mutual_information", "right")
+        return cls(*(torch.cat([getattr(part, field) for part in parts]) for field in fields))
 
     def __len__(self) -> int:
         return len(self.right)
