@@ -1,8 +1,9 @@
-"""What every widget on a session has: keys, a status line, a training panel, two threads, and an end.
+"""What every widget has: keys, a status line, threads, and an end; on a session, a training panel as well.
 
-:class:`SessionWidget` decides nothing about what is looked at or answered; that is in `review.py` for
-images and in `neurons/` for units. It turns presses and keys into actions, shows what goes wrong in
-them, steers the trainer, and closes everything it opened.
+:class:`Frame` and :class:`SessionWidget` decide nothing about what is looked at or answered; that is in
+`review.py` for images, in `neurons/` for units and in `audit/` for classes. The frame turns presses and
+keys into actions, shows what goes wrong in them, and closes everything it opened; the other one steers
+the trainer.
 """
 
 from __future__ import annotations
@@ -25,19 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from xfeedback_widgets.session import Session
-    from xfeedback_widgets.widgets.board import Board
+    from xfeedback_widgets.widgets.board import Board, Buttons
     from xfeedback_widgets.widgets.keyed import KeyedThread
-    from xfeedback_widgets.widgets.painter import BasePainter
+    from xfeedback_widgets.widgets.painter import BasePainter, FramePainter
     from xfeedback_widgets.widgets.walk import Walk
 
 
-class SessionWidget(ipywidgets.VBox):
-    """The frame around a review. A subclass makes its parts and then calls :meth:`_assemble`.
+class Frame(ipywidgets.VBox):
+    """The frame around everything. A subclass makes its parts and then calls :meth:`_assemble`.
 
     Attributes
     ----------
-    session : Session
-        It stays open when the widget is closed.
     buttons : dict of action to Button
         A script can press them: ``widget.buttons["undo"].click()``.
     bridge : Bridge
@@ -45,10 +44,8 @@ class SessionWidget(ipywidgets.VBox):
     """
 
     _closed = True  # until it is whole, so that a half-made one can be collected
-    _controls: Board
-    _desk: Walk
-    _painter: BasePainter
-    session: Session
+    _controls: Buttons
+    _painter: FramePainter
 
     def _assemble(
         self, keys: dict[str, str], *, background: KeyedThread, workers: Sequence[KeyedThread]
@@ -67,42 +64,30 @@ class SessionWidget(ipywidgets.VBox):
         self._keys, self._background, self._workers = keys, background, tuple(workers)
         self.bridge, self.buttons = self._controls.bridge, self._controls.buttons
         self.pump = Pump(self._painter.failed, self._painter.resend)
-        super().__init__(self._controls.children)
+        self._show(self._controls.children)
         self._closed = False
+        self._actions = self._table()
+
+    def _show(self, children: Sequence[ipywidgets.Widget]) -> None:
+        """Put all that is shown into this widget."""
+        super().__init__(children)
         self.add_class("xf-root")
-        self._actions = {**self._training_actions(), **self._table()}
-        self._unsubscribe = self.session.subscribe(self._on_session)
-        self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
 
     # ------------------------------------------------------------------ for subclasses
 
     @abstractmethod
     def _table(self) -> dict[str, Callable[[], None]]:
-        """Return what every action does, those of the training panel excepted."""
+        """Return what every action does, those of a training panel excepted."""
 
     @abstractmethod
     def _move_by_arrow(self, columns: int, rows: int) -> None:
         """Move by an arrow key."""
 
     @abstractmethod
-    def _on_session(self, event: str, payload: Any) -> None:
-        """Hear what happened, on any thread: only post."""
-
-    @abstractmethod
     def _static(self) -> bytes:
         """Return the picture, PNG, for readers without a kernel."""
 
     # ------------------------------------------------------------------ for scripts and tests
-
-    @property
-    def mode(self) -> str:
-        """The open view: ``"one"``, ``"grid"`` or another that the widget has a button for."""
-        return self._desk.mode
-
-    @property
-    def selected(self) -> int:
-        """Number of the selected tile on the grid's page, from 0."""
-        return self._desk.selected
 
     @property
     def status(self) -> str:
@@ -127,7 +112,6 @@ class SessionWidget(ipywidgets.VBox):
         if self._closed:
             return
         self._closed = True
-        self._unsubscribe()
         for thread in (*self._workers, self.pump):
             thread.close()
         self._controls.close()
@@ -138,12 +122,10 @@ class SessionWidget(ipywidgets.VBox):
 
     def _press(self, action: str) -> None:
         """Do what a button or a key stands for, and show what goes wrong."""
-        self._desk.touch()
         self._guarded(action.replace("_", " "), self._actions[action])()
 
     def _on_key(self, name: str) -> None:
         if name in key_table.MOVES:
-            self._desk.touch()
             self._guarded("move", self._move_by_arrow)(*key_table.MOVES[name])
             return
         action = next((action for action, key in self._keys.items() if key == name), None)
@@ -153,6 +135,101 @@ class SessionWidget(ipywidgets.VBox):
     def _allowed(self, action: str) -> bool:
         """Whether a key may do what its button does."""
         return not self.buttons[action].disabled
+
+    # ------------------------------------------------------------------ saying
+
+    def _say(self, text: str) -> None:
+        self._post_status(f'<span class="xf-said" role="status">{escape(text)}</span>')
+
+    def _fail(self, message: str, error: Exception) -> None:
+        self._post_status(error_html(message, error))
+
+    def _post_status(self, html: str) -> None:
+        self.pump.post("status", functools.partial(self._painter.status, html), priority=WORDS)
+
+    def _guarded(self, doing: str, function: Callable[..., None]) -> Callable[..., None]:
+        """Wrap a callback: what it raises would be invisible, so it is shown in the status line."""
+
+        def call(*arguments: Any) -> None:
+            if self._closed:
+                return
+            try:
+                function(*arguments)
+            except Exception as error:  # noqa: BLE001
+                self._fail(f"Could not {doing}.", error)
+
+        return call
+
+    def _in_background(self, doing: str, function: Callable[[], None]) -> None:
+        self._background.post(doing, self._guarded(doing, function))
+
+    # ------------------------------------------------------------------ without a kernel
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle: dict[str, Any] | None = super()._repr_mimebundle_(**kwargs)
+        if bundle and not self._closed:
+            bundle["image/png"] = base64.b64encode(self._static()).decode("ascii")
+        return bundle
+
+
+class SessionWidget(Frame):
+    """The frame around a review of a session's data.
+
+    Attributes
+    ----------
+    session : Session
+        It stays open when the widget is closed.
+    """
+
+    _controls: Board
+    _desk: Walk
+    _painter: BasePainter
+    session: Session
+
+    def _assemble(
+        self, keys: dict[str, str], *, background: KeyedThread, workers: Sequence[KeyedThread]
+    ) -> None:
+        """Start the pump, show the controls and listen to the session."""
+        super()._assemble(keys, background=background, workers=workers)
+        self._actions = {**self._training_actions(), **self._actions}
+        self._unsubscribe = self.session.subscribe(self._on_session)
+        self.pump.post("training", self._painter.training, priority=SURROUNDINGS)
+
+    @abstractmethod
+    def _on_session(self, event: str, payload: Any) -> None:
+        """Hear what happened, on any thread: only post."""
+
+    # ------------------------------------------------------------------ for scripts and tests
+
+    @property
+    def mode(self) -> str:
+        """The open view: ``"one"``, ``"grid"`` or another that the widget has a button for."""
+        return self._desk.mode
+
+    @property
+    def selected(self) -> int:
+        """Number of the selected tile on the grid's page, from 0."""
+        return self._desk.selected
+
+    def close(self) -> None:
+        """Close every widget of this one and stop its threads; the session stays open. Idempotent."""
+        if not self._closed:
+            self._unsubscribe()
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.session!r}>"
+
+    # ------------------------------------------------------------------ presses and keys
+
+    def _press(self, action: str) -> None:
+        self._desk.touch()
+        super()._press(action)
+
+    def _on_key(self, name: str) -> None:
+        if name in key_table.MOVES:
+            self._desk.touch()
+        super()._on_key(name)
 
     # ------------------------------------------------------------------ the trainer
 
@@ -185,41 +262,3 @@ class SessionWidget(ipywidgets.VBox):
             self._say(f"Rolled back: {describe(version)} is in the model.")
 
         self._in_background("roll back", roll_back)
-
-    # ------------------------------------------------------------------ saying
-
-    def _say(self, text: str) -> None:
-        self._post_status(f'<span class="xf-said" role="status">{escape(text)}</span>')
-
-    def _fail(self, message: str, error: Exception) -> None:
-        self._post_status(error_html(message, error))
-
-    def _post_status(self, html: str) -> None:
-        self.pump.post("status", functools.partial(self._painter.status, html), priority=WORDS)
-
-    def _guarded(self, doing: str, function: Callable[..., None]) -> Callable[..., None]:
-        """Wrap a callback: what it raises would be invisible, so it is shown in the status line."""
-
-        def call(*arguments: Any) -> None:
-            if self._closed:
-                return
-            try:
-                function(*arguments)
-            except Exception as error:  # noqa: BLE001
-                self._fail(f"Could not {doing}.", error)
-
-        return call
-
-    def _in_background(self, doing: str, function: Callable[[], None]) -> None:
-        self._background.post(doing, self._guarded(doing, function))
-
-    # ------------------------------------------------------------------ without a kernel
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.session!r}>"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle: dict[str, Any] | None = super()._repr_mimebundle_(**kwargs)
-        if bundle and not self._closed:
-            bundle["image/png"] = base64.b64encode(self._static()).decode("ascii")
-        return bundle

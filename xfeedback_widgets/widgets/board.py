@@ -1,4 +1,4 @@
-"""The board every widget is laid out on: buttons that say their keys, status line, training panel.
+"""The board a widget is laid out on: buttons that say their keys, status line; on a session, training panel.
 
 Rows that wrap and fields with a label are made here, too.
 """
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from xfeedback_widgets.widgets.bridge import Bridge
 
 
-class Board:
-    """What every widget on a session shows, and the maker of its buttons.
+class Buttons:
+    """What every widget shows, and the maker of its buttons.
 
     Parameters
     ----------
-    session : Session
     bridge : Bridge
     chosen : dict of action to key
         As :func:`~.keys.choose` returns them.
@@ -36,23 +35,17 @@ class Board:
     buttons : dict of action to Button
     status : HTML
         The status line.
-    training : TrainingPanel
     children : sequence of Widget
         All that is shown, from top to bottom; filled by subclasses.
     """
 
     def __init__(
-        self,
-        session: Session,
-        bridge: Bridge,
-        chosen: dict[str, str],
-        press: Callable[[str], None],
+        self, bridge: Bridge, chosen: dict[str, str], press: Callable[[str], None]
     ) -> None:
         self.bridge = bridge
         self.buttons: dict[str, ipywidgets.Button] = {}
         self._keys, self._press = chosen, press
         self.status = classed(ipywidgets.HTML(), "xf-status")
-        self.training = TrainingPanel(session, self.button)
         self.children: Sequence[ipywidgets.Widget] = []
 
     def close(self) -> None:
@@ -69,6 +62,31 @@ class Board:
         made.on_click(lambda _: self._press(action))
         self.buttons[action] = made
         return made
+
+
+class Board(Buttons):
+    """What every widget on a session shows.
+
+    Parameters
+    ----------
+    session : Session
+    bridge, chosen, press
+        As for :class:`Buttons`.
+
+    Attributes
+    ----------
+    training : TrainingPanel
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        bridge: Bridge,
+        chosen: dict[str, str],
+        press: Callable[[str], None],
+    ) -> None:
+        super().__init__(bridge, chosen, press)
+        self.training = TrainingPanel(session, self.button)
 
 
 def row(children: Sequence[ipywidgets.Widget]) -> ipywidgets.HBox:

@@ -20,7 +20,7 @@ from xfeedback_widgets.widgets.text import error_html, escape
 
 if TYPE_CHECKING:
     from xfeedback_widgets.session import Session
-    from xfeedback_widgets.widgets.board import Board
+    from xfeedback_widgets.widgets.board import Board, Buttons
     from xfeedback_widgets.widgets.controls import Controls, ImageControls
     from xfeedback_widgets.widgets.desk import Desk
     from xfeedback_widgets.widgets.explainer import Explained, Explainer
@@ -31,13 +31,12 @@ PADDING = 30  # of the root container, both sides
 _PAINTED = (ipywidgets.HTML, ipywidgets.IntProgress, ipywidgets.Button, ipycanvas.Canvas)
 
 
-class BasePainter(ABC):
-    """Paints what surrounds every view: the trainer, the status line, words for screen readers.
+class FramePainter(ABC):
+    """Paints what surrounds every view: the status line, words for screen readers.
 
     Parameters
     ----------
-    session : Session
-    controls : Board
+    controls : Buttons
 
     Attributes
     ----------
@@ -45,28 +44,18 @@ class BasePainter(ABC):
         Width of the page in CSS pixels, and device pixels per CSS pixel.
     """
 
-    def __init__(self, session: Session, controls: Board) -> None:
+    def __init__(self, controls: Buttons) -> None:
         self.width, self.ratio = 800, 1.0
-        self._session, self._board = session, controls
-        self._versions = session.versions
+        self._surroundings = controls
         self._announced: str | None = None
 
     @abstractmethod
     def content(self) -> None:
         """Paint the open view."""
 
-    def training(self) -> None:
-        """Paint the trainer's progress."""
-        self._board.training.paint(self._versions)
-
-    def versions(self) -> None:
-        """Read the versions anew, and paint what depends on them."""
-        self._versions = self._session.versions
-        self.training()
-
     def status(self, html: str) -> None:
         """Paint the status line."""
-        self._board.status.value = html
+        self._surroundings.status.value = html
 
     def failed(self, error: Exception) -> None:
         """Show that painting failed; widgets that were closed meanwhile must not end the pump."""
@@ -75,7 +64,7 @@ class BasePainter(ABC):
 
     def resend(self) -> None:
         """Send again all that is painted: a dropped message must not leave a wrong screen."""
-        for child in self._board.children:
+        for child in self._surroundings.children:
             for widget in tree(child):
                 if isinstance(widget, _PAINTED):
                     widget.send_state()
@@ -85,7 +74,31 @@ class BasePainter(ABC):
         """Say something to screen readers, unless it was the last thing said."""
         if self._announced != what:
             self._announced = what
-            self._board.bridge.announcement = text
+            self._surroundings.bridge.announcement = text
+
+
+class BasePainter(FramePainter):
+    """Paints what surrounds every view of a session: the trainer as well.
+
+    Parameters
+    ----------
+    session : Session
+    controls : Board
+    """
+
+    def __init__(self, session: Session, controls: Board) -> None:
+        super().__init__(controls)
+        self._session, self._board = session, controls
+        self._versions = session.versions
+
+    def training(self) -> None:
+        """Paint the trainer's progress."""
+        self._board.training.paint(self._versions)
+
+    def versions(self) -> None:
+        """Read the versions anew, and paint what depends on them."""
+        self._versions = self._session.versions
+        self.training()
 
 
 class ImagePainter(BasePainter):
