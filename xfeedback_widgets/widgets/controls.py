@@ -14,9 +14,10 @@ from xfeedback_widgets.saliency import METHODS
 from xfeedback_widgets.widgets import colors, grid
 from xfeedback_widgets.widgets.board import Board, classed, dropdown, row
 from xfeedback_widgets.widgets.compare import CompareView
+from xfeedback_widgets.widgets.explainer import SAMPLES
 from xfeedback_widgets.widgets.grid import GridView
 from xfeedback_widgets.widgets.layout import Look
-from xfeedback_widgets.widgets.queue import ORDERS
+from xfeedback_widgets.widgets.queue import BAYESIAN, ORDERS
 from xfeedback_widgets.widgets.single import SingleView
 from xfeedback_widgets.widgets.text import method_title, shorten
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.bridge import Bridge
+    from xfeedback_widgets.widgets.explainer import Weights
     from xfeedback_widgets.widgets.stage import Stage
 
 VIEWS = {"one": "One image", "grid": "Grid", "compare": "Before / after"}
@@ -80,7 +82,8 @@ class ImageControls(Board):
             "xf-progress",
             "xf-answer-bar",
         )
-        self._make_fields(method, target, order, colormap, opacity)
+        self.weights_field: ipywidgets.Dropdown | None = None
+        self._make_fields(session.bayesian, method, target, order, colormap, opacity)
         self.compare = CompareView(self.names, self.button, on_ready)
         self.views: dict[str, ipywidgets.Box] = {}
 
@@ -108,14 +111,25 @@ class ImageControls(Board):
         """Return how maps are to be drawn, as the fields say."""
         return Look(str(self.colormap_field.value), float(self.opacity_field.value), contour)
 
+    @property
+    def weights(self) -> Weights:
+        """Which weights of a Bayesian model are explained, as in :class:`~.explainer.View`."""
+        return "means" if self.weights_field is None else self.weights_field.value
+
     def _make_fields(
-        self, method: str, target: str | int, order: str, colormap: str, opacity: float
+        self,
+        bayesian: bool,
+        method: str,
+        target: str | int,
+        order: str,
+        colormap: str,
+        opacity: float,
     ) -> None:
         classes = [(shorten(name), index) for index, name in enumerate(self.names)]
         self.class_field = dropdown(
             "Class", [("All classes", -1), *classes], -1, "Offer only images of this true class"
         )
-        orders = [(text, name) for name, text in ORDERS.items()]
+        orders = [(text, name) for name, text in ORDERS.items() if bayesian or name not in BAYESIAN]
         self.order_field = dropdown("Order", orders, order, "Which images come first")
         methods = [(method_title(name), name) for name in METHODS]
         self.method_field = dropdown("Method", methods, method, "How the map is computed")
@@ -138,6 +152,17 @@ class ImageControls(Board):
             *(self.class_field, self.order_field, self.method_field, self.target_field),
             *(self.colormap_field, self.opacity_field),
         ]
+        if bayesian:
+            kinds = [
+                ("their means", "means"),
+                (f"{SAMPLES} draws: mean map", "mean"),
+                (f"{SAMPLES} draws: spread", "spread"),
+            ]
+            text = (
+                "Explain the mean weights, or draws of them: what they share, or where they differ"
+            )
+            self.weights_field = dropdown("Weights", kinds, "means", text)
+            fields.insert(4, self.weights_field)
         self.settings = classed(ipywidgets.HBox(fields), "xf-settings")
 
     def _view_buttons(

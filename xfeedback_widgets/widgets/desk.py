@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xfeedback_widgets.widgets.queue import arrange
+from xfeedback_widgets.widgets.queue import WORTH, arrange
 from xfeedback_widgets.widgets.walk import Walk
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Desk(Walk):
         self._probabilities: NDArray[np.floating] | None = None
         self.scored: int | None = None
         self._robustness: NDArray[np.floating] | None = None
+        self._worth: dict[str, NDArray[np.floating]] = {}
         self._only: tuple[int, ...] | None = None
         self._again: set[int] = set()
         self.reread_answers()
@@ -118,6 +119,11 @@ class Desk(Walk):
         """Whether the chosen order depends on robustness scores."""
         return self._order == "robustness" and self._only is None
 
+    @property
+    def needs_worth(self) -> str | None:
+        """The chosen order where it goes by what an image is worth asking about, :data:`~.queue.WORTH`."""
+        return self._order if self._order in WORTH and self._only is None else None
+
     def choose(self, *, order: str, only: int, page_size: int | None = None) -> None:
         """Begin anew with another order, true class (-1: all) or page size."""
         with self.lock:
@@ -145,6 +151,12 @@ class Desk(Walk):
             self._robustness = scores
             self.rearrange(self._arranged())
 
+    def set_worth(self, order: str, worth: NDArray[np.floating]) -> None:
+        """Order by what images are worth [N], for the order it belongs to, what is still to come."""
+        with self.lock:
+            self._worth[order] = worth
+            self.rearrange(self._arranged())
+
     def _arranged(self) -> list[int]:
         if self._only is not None:
             return list(self._only)
@@ -155,6 +167,7 @@ class Desk(Walk):
             probabilities=self._probabilities,
             disagreement=self._disagreement() if self._order == "disagreement" else None,
             robustness=self._robustness,
+            worth=self._worth.get(self._order),
             seed=self._seed,
         )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from xfeedback_widgets.bayesian import DrawsStoppedError
 from xfeedback_widgets.session import judged_map
 from xfeedback_widgets.widgets import colors
 from xfeedback_widgets.widgets.keyed import KeyedThread
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from xfeedback_widgets.session import Explanation, Session
 
 Target = Literal["label", "predicted"] | int
+Weights = Literal["means", "mean", "spread"]
 
-# Which request runs first: what the person looks at, then what they will look at next.
-CURRENT, GRID, COMPARE, PREFETCH, SCORES = range(5)
+# Which request runs first: what the person looks at, then what they will look at next; draws of the
+# weights cost many times a map.
+CURRENT, GRID, OVERLAP, COMPARE, PREFETCH, DOUBT, DOUBT_AHEAD = range(7)
 PREFETCHED = 8
+SAMPLES = 20  # draws of a Bayesian model's weights
 BATCH = 4  # small, so that a request for the current image never waits long
 LONGEST_MAP = 64  # a map of pixels is reduced to this for the screen
 LONGEST_SMALL = 256
@@ -40,11 +44,35 @@ KEPT_PICTURES = 128
 
 @dataclass(frozen=True)
 class View:
-    """How maps are computed: with which method, for which class, under which weights."""
+    """How maps are computed: with which method, for which class, under which weights.
+
+    ``weights`` of a Bayesian model: their ``"means"``; or draws of them, and then the ``"mean"`` of the maps
+    or their ``"spread"``.
+    """
 
     method: str
     target: Target
     version: int
+    weights: Weights = "means"
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What draws of the weights say of one image.
+
+    ``entropy`` and ``mutual_information`` are in nats; ``spread`` is the largest standard deviation of the
+    map, in shares of its maximum.
+    """
+
+    entropy: float
+    mutual_information: float
+    spread: float
+    samples: int
+
+    @property
+    def aleatoric(self) -> float:
+        """The part of the entropy that lies in the image."""
+        return max(0.0, self.entropy - self.mutual_information)
 
 
 @dataclass(frozen=True)
@@ -52,8 +80,8 @@ class Explained:
     """One image's map and prediction, under one :class:`View`.
 
     ``saliency`` is float32 [h, w] in [0, 1], at most 64 cells a side, all zero when the model attends
-    to nothing; ``judged`` is the same map as it is stored with an answer; ``probabilities`` is
-    float32 [C].
+    to nothing; ``judged`` is the same map as it is stored with an answer, or where the spread is shown the
+    mean of the draws; ``probabilities`` is float32 [C]; ``uncertainty`` is known where weights were drawn.
     """
 
     image_id: str
@@ -63,6 +91,7 @@ class Explained:
     probabilities: NDArray[np.float32]
     target: int
     label: int
+    uncertainty: Uncertainty | None = None
 
     @property
     def predicted(self) -> int:
@@ -184,7 +213,10 @@ class Explainer(KeyedThread):
     ) -> None:
         """Fetch one batch; the rest is posted anew so that urgent requests can pass."""
         batch, rest = image_ids[:BATCH], image_ids[BATCH:]
-        self._fetch(batch, view)
+        try:
+            self._fetch(batch, view, lambda: self._must_yield(key, priority))
+        except DrawsStoppedError:
+            rest = image_ids  # begun anew, after what is more urgent
         if not rest:
             done()
         elif not self._replaced(key):
@@ -192,16 +224,19 @@ class Explainer(KeyedThread):
                 key, lambda: self._advance(key, rest, view, done, priority), priority=priority
             )
 
-    def _fetch(self, image_ids: list[str], view: View) -> None:
+    def _fetch(self, image_ids: list[str], view: View, stop: Callable[[], bool]) -> None:
         """Fetch pictures and maps; a failure is kept with its image and does not hurt the others."""
         try:
             for image_id in image_ids:
                 self.picture(image_id)
-            self.explain(image_ids, view)
+            missing = [i for i in image_ids if self.ready(i, view) is None]
+            self._compute(missing, view, stop)
+        except DrawsStoppedError:
+            raise
         except Exception as error:  # noqa: BLE001  datasets and models raise what they like
             if len(image_ids) > 1:
                 for image_id in image_ids:
-                    self._fetch([image_id], view)
+                    self._fetch([image_id], view, stop)
                 return
             with self._memory:
                 _remember(self._failures, image_ids[0], error, KEPT_PICTURES)
@@ -210,33 +245,60 @@ class Explainer(KeyedThread):
                 for image_id in image_ids:
                     self._failures.pop(image_id, None)
 
+    def _must_yield(self, key: str, priority: int) -> bool:
+        """Whether drawing has to stop, for something more urgent or because nobody wants it any more."""
+        with self._condition:
+            urgent = any(waiting < priority for waiting, _ in self._posts.values())
+            return self._closed or key in self._posts or urgent
+
     def _replaced(self, key: str) -> bool:
         with self._condition:
             return key in self._posts
 
-    def _compute(self, image_ids: Sequence[str], view: View) -> list[Explained]:
+    def _compute(
+        self, image_ids: Sequence[str], view: View, stop: Callable[[], bool] | None = None
+    ) -> list[Explained]:
         if not image_ids:
             return []
         live = view.version == self._session.version
+        drawn = view.weights != "means"
         result = self._session.explain(
             list(image_ids),
             method=view.method,
             target=view.target,
             # the live weights need no copy; they may be newer than asked for, which is caught below
             version=None if live else view.version,
+            samples=SAMPLES if drawn else 0,
+            stop=stop,
         )
         if result.version != view.version:
             return []  # published meanwhile: whoever asked will ask again, for the new weights
-        items = [_explained(result, row, view) for row in range(len(result.image_ids))]
+        kinds: tuple[Weights, ...] = ("mean", "spread") if drawn else ("means",)
+        rows = range(len(result.image_ids))
+        items = {
+            kind: [_explained(result, row, replace(view, weights=kind)) for row in rows]
+            for kind in kinds
+        }
         with self._memory:
-            for item in items:
-                _remember(self._maps, (item.image_id, view), item, KEPT_MAPS)
-        return items
+            for item in (item for kind in kinds for item in items[kind]):
+                _remember(self._maps, (item.image_id, item.view), item, KEPT_MAPS)
+        return items[view.weights]
 
 
 def _explained(result: Explanation, row: int, view: View) -> Explained:
-    height, width = result.maps.shape[1:]
+    doubt, uncertainty = result.doubt, None
     saliency = _array(result.maps[row])
+    if doubt is not None:
+        spread = _array(doubt.spread[row])
+        uncertainty = Uncertainty(
+            float(doubt.entropy[row]),
+            float(doubt.mutual_information[row]),
+            float(spread.max()),
+            doubt.samples,
+        )
+        if view.weights == "spread":
+            saliency = spread / max(uncertainty.spread, 1e-12)
+    height, width = saliency.shape
     if max(height, width) > LONGEST_MAP:
         saliency = colors.resize(saliency, min(height, LONGEST_MAP), min(width, LONGEST_MAP))
     return Explained(
@@ -247,6 +309,7 @@ def _explained(result: Explanation, row: int, view: View) -> Explained:
         probabilities=_array(result.probabilities[row]),
         target=int(result.targets[row]),
         label=int(result.labels[row]),
+        uncertainty=uncertainty,
     )
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import functools
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets.feedback import Verdict
+from xfeedback_widgets.widgets import doubt, static
 from xfeedback_widgets.widgets import explainer as fetching
-from xfeedback_widgets.widgets import static
 from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.explainer import Explained, Explainer, View
 from xfeedback_widgets.widgets.keyed import KeyedThread
 from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
+from xfeedback_widgets.widgets.queue import WORTH
 from xfeedback_widgets.widgets.text import counted, duration
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ class ImageWidget(SessionWidget):
         self._assemble(keys, background=self.explainer, workers=workers)
         fields = self._controls
         self._observe("order the queue", self._reorder, *fields.order_fields)
-        self._observe("change the map", self._refresh, fields.method_field, fields.target_field)
+        chosen = (fields.method_field, fields.target_field, fields.weights_field)
+        self._observe("change the map", self._refresh, *filter(None, chosen))
         self._observe("redraw", self._redraw, fields.colormap_field, fields.opacity_field)
         self._refresh()
         self._score()
@@ -201,11 +204,32 @@ class ImageWidget(SessionWidget):
                 self._fetch("current", [current], view, fetching.CURRENT)
                 if self._desk.mode == "compare":
                     for side, version in self._controls.compare.versions.items():
-                        other = View(view.method, view.target, version)
+                        other = replace(view, version=version)
                         self._fetch(side, [current], other, fetching.COMPARE)
                 ahead = self._desk.upcoming(fetching.PREFETCHED)
                 self._fetch("prefetch", ahead, view, fetching.PREFETCH)
+                if self.session.bayesian and self._desk.mode != "compare":
+                    self._fetch_doubt(current, ahead[: fetching.BATCH], view)
         self._paint_soon()
+
+    def _fetch_doubt(self, current: str, ahead: Sequence[str], view: View) -> None:
+        """Draw weights for the current image and, when there is time, for the next ones."""
+        drawn = replace(view, weights="mean")
+        self._fetch("doubt", [current], drawn, fetching.DOUBT)
+        self._fetch("ahead", ahead, drawn, fetching.DOUBT_AHEAD)
+        self._measure_soon()
+
+    def _measure_soon(self) -> None:
+        """Measure how much of the current map is in vain, on the explainer's thread."""
+        if self.session.bayesian:
+            self.explainer.post("overlap", self._measure, priority=fetching.OVERLAP)
+
+    def _measure(self) -> None:
+        current = self._desk.current
+        item = None if current is None else self._painter.seen(current)
+        if item is not None:
+            self._painter.overlaps = item, doubt.overlaps(self.session, item)
+            self._paint_content_soon()
 
     def _fetch(self, key: str, image_ids: Sequence[str], view: View, priority: int) -> None:
         done = functools.partial(self._fetched, key)
@@ -213,7 +237,7 @@ class ImageWidget(SessionWidget):
 
     def _fetched(self, key: str) -> None:
         """What was asked for under `key` is there, on any thread."""
-        if key != "prefetch":
+        if key not in {"prefetch", "ahead"}:
             self._paint_content_soon()
 
     def _score(self) -> None:
@@ -224,6 +248,30 @@ class ImageWidget(SessionWidget):
             self._scorer.post("scores", self._fetch_scores)
         if self._desk.needs_robustness and self._audit is None:
             self._scorer.post("robustness", self._fetch_robustness)
+        if self._desk.needs_worth is not None:
+            self._scorer.post("worth", self._fetch_worth)
+        if self.session.bayesian:
+            self._scorer.post("experience", self._fetch_experience, priority=1)
+
+    def _fetch_worth(self) -> None:
+        order = self._desk.needs_worth
+        if order is None:
+            return
+
+        def stop() -> bool:
+            return self._closed or self._desk.needs_worth != order
+
+        worth, _ = self.session.worth_asking(WORTH[order], samples=fetching.SAMPLES, stop=stop)
+        if not stop():
+            self._desk.set_worth(order, worth.numpy())
+            self._refresh()
+
+    def _fetch_experience(self) -> None:
+        experience, version = self.session.experience(
+            samples=fetching.SAMPLES, stop=lambda: self._closed
+        )
+        self._painter.experience = experience, version
+        self._paint_content_soon()
 
     def _fetch_scores(self) -> None:
         probabilities, version = self.session.predictions(stop=lambda: self._closed)
@@ -260,6 +308,9 @@ class ImageWidget(SessionWidget):
         post, painter = self.pump.post, self._painter
         if event in {"recorded", "undone", "redone"}:
             post("header", painter.header, priority=USUAL)
+            self._measure_soon()
+            if self._desk.needs_worth == "rejected_overlap":
+                self._score()
         elif event == "published":
             post("versions", painter.versions, priority=USUAL)
             post("refresh", self._refresh, priority=USUAL)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ipycanvas
 import ipywidgets
 
+from xfeedback_widgets.widgets import doubt
 from xfeedback_widgets.widgets.controls import NAMES
 from xfeedback_widgets.widgets.explainer import View
 from xfeedback_widgets.widgets.parts import tree
@@ -19,6 +21,7 @@ from xfeedback_widgets.widgets.single import ANSWERED, SIZE
 from xfeedback_widgets.widgets.text import error_html, escape
 
 if TYPE_CHECKING:
+    from xfeedback_widgets.bayesian import Experience
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.board import Board, Buttons
     from xfeedback_widgets.widgets.controls import Controls, ImageControls
@@ -115,6 +118,10 @@ class ImagePainter(BasePainter):
     ----------
     contour : bool
         Contour lines instead of a heat map.
+    experience : tuple of Experience and int, or None
+        What uncertainty has meant so far, and of which version.
+    overlaps : tuple of Explained and list of Overlap, or None
+        How much of a map's attention is in vain.
     """
 
     _names = NAMES  # for screen readers, by CSS selector
@@ -124,6 +131,8 @@ class ImagePainter(BasePainter):
     ) -> None:
         super().__init__(session, controls)
         self.contour = False
+        self.experience: tuple[Experience, int] | None = None
+        self.overlaps: tuple[Explained, list[doubt.Overlap]] | None = None
         self._desk, self._controls, self._explainer = desk, controls, explainer
 
     # ------------------------------------------------------------------ what is looked at
@@ -132,7 +141,8 @@ class ImagePainter(BasePainter):
     def view(self) -> View:
         """How the maps on screen are computed: the fields' choice, under the live weights."""
         fields = self._controls
-        return View(fields.method_field.value, fields.target_field.value, self._session.version)
+        method, target = fields.method_field.value, fields.target_field.value
+        return View(method, target, self._session.version, fields.weights)
 
     def seen(self, image_id: str) -> Explained | None:
         """Return the map of an image that a person sees or is about to see.
@@ -143,8 +153,26 @@ class ImagePainter(BasePainter):
         item = self._explainer.ready(image_id, view)
         if item is not None or shown is None or shown.image_id != image_id:
             return item
-        same = (shown.view.method, shown.view.target) == (view.method, view.target)
-        return shown if same else None
+        return shown if replace(shown.view, version=view.version) == view else None
+
+    def _doubt(self, shown: Explained | None) -> str:
+        """Say how sure a Bayesian model is of an image, and how much attention is in vain, as HTML."""
+        if shown is None or not self._session.bayesian:
+            return ""
+        drawn, uncertainty = replace(shown.view, weights="mean"), shown.uncertainty
+        if uncertainty is None and (item := self._explainer.ready(shown.image_id, drawn)):
+            uncertainty = item.uncertainty
+        html = '<p class="xf-muted">Drawing weights …</p>'
+        if uncertainty is not None:
+            known, version = self.experience or (None, -1)
+            html = doubt.uncertainty_html(
+                uncertainty,
+                len(shown.probabilities),
+                known if version == shown.view.version else None,
+                "training images" if self._session.validation is None else "validation images",
+            )
+        measured, found = self.overlaps or (None, [])
+        return html + (doubt.overlap_html(found) if measured is shown else "")
 
     # ------------------------------------------------------------------ painting
 
@@ -179,7 +207,7 @@ class ImagePainter(BasePainter):
     def _compare(self, look: Look, view: View, current: str) -> None:
         chosen = self._controls.compare.versions
         items: dict[str, Any] = {
-            side: self._explainer.ready(current, View(view.method, view.target, version))
+            side: self._explainer.ready(current, replace(view, version=version))
             for side, version in chosen.items()
         }
         self._controls.compare.paint(
@@ -252,6 +280,7 @@ class Painter(ImagePainter):
             look=look,
             box=self._box,
             ratio=self.ratio,
+            note=self._doubt(shown),
         )
         self._desk.shown = shown
         if shown is not None:

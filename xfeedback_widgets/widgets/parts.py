@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from xfeedback_widgets.widgets import colors
-from xfeedback_widgets.widgets.queue import ORDERS
+from xfeedback_widgets.widgets.queue import BAYESIAN, ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +107,7 @@ def check_choices(
     class_count: int,
     colormap: str,
     opacity: float,
+    bayesian: bool = False,
 ) -> None:
     """Raise for an option that does not exist; the message lists those that do.
 
@@ -124,3 +125,8 @@ def check_choices(
         check_choice(name, value, offered)
     if not 0.0 <= opacity <= 1.0:
         raise ValueError(f"opacity must lie in [0, 1], got {opacity}")
+    if order in BAYESIAN and not bayesian:
+        raise ValueError(
+            f"order {order!r} needs a Bayesian model: xf.bayesian.convert(model), before the session is "
+            "opened, makes it one"
+        )

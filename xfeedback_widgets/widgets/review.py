@@ -51,8 +51,9 @@ class ReviewWidget(ImageWidget):
     order : str
         Which images come first: ``least_confident``, ``misclassified``, ``random``,
         ``disagreement``, ``robustness`` (the least attention on the object first, by `audit` or by the
-        images' masks) or ``dataset``. Orders by prediction begin as the dataset's, until the
-        predictions are there.
+        images' masks), ``rejected_overlap`` (the most attention where other images' was rejected),
+        of a Bayesian model ``most_uncertain`` or ``mutual_information``, or ``dataset``. Orders by
+        prediction begin as the dataset's, until the predictions are there.
     classes : sequence of str or int, optional
         Offer only images of these true classes, by name or index.
     method : str, optional
@@ -126,6 +127,7 @@ class ReviewWidget(ImageWidget):
             class_count=len(names),
             colormap=colormap,
             opacity=opacity,
+            bayesian=session.bayesian,
         )
         check_choice("page_size", page_size, grid.PAGE_SIZES)
         self.session = session

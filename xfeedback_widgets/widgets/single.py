@@ -124,7 +124,7 @@ class Facts(ipywidgets.HTML):
     def _facts(self, item: Explained) -> str:
         right = item.predicted == item.label
         badge = f'<span class="xf-badge">{"✓ right" if right else "✕ wrong"}</span>'
-        view, method = item.view, method_title(item.view.method)
+        view, method = item.view, _title(item)
         rows = [
             ("True class", f"<strong>{self._name(item.label)}</strong>"),
             (
@@ -136,11 +136,11 @@ class Facts(ipywidgets.HTML):
         table = "".join(
             f'<tr><td class="xf-muted">{name}</td><td>{value}</td></tr>' for name, value in rows
         )
-        empty = (
-            '<p class="xf-badge">No attention: nothing in this picture speaks for the class.</p>'
-            if item.empty
-            else ""
-        )
+        empty = ""
+        if item.empty and view.weights == "spread":
+            empty = '<p class="xf-badge">No spread: all draws of the weights look at the same.</p>'
+        elif item.empty:
+            empty = '<p class="xf-badge">No attention: nothing in this picture speaks for the class.</p>'
         return f"<table>{table}</table>{empty}{self._bars(item)}"
 
     def _bars(self, item: Explained) -> str:
@@ -161,3 +161,13 @@ class Facts(ipywidgets.HTML):
             for vote in votes
         )
         return f'<ul style="margin:6px 0;padding-left:18px">{given}</ul>' if given else ""
+
+
+def _title(item: Explained) -> str:
+    """Return what a map shows, for people: "Spread of 20 draws of Grad-CAM, up to 12 %,"."""
+    method, drawn = method_title(item.view.method), item.uncertainty
+    if drawn is None:
+        return method
+    if item.view.weights == "spread":
+        return f"Spread of {drawn.samples} draws of {method} (up to {percent(drawn.spread)})"
+    return f"Mean of {drawn.samples} draws of {method}"

@@ -131,7 +131,9 @@ class AlignmentPainter(ImagePainter):
             item=shown,
             votes=self._session.feedback.votes.get(current, ()),
             failure=failure,
-            note=self._note(current) + (self._hint() if adjusting and not marked else ""),
+            note=self._doubt(shown)
+            + self._note(current)
+            + (self._hint() if adjusting and not marked else ""),
         )
         self._desk.shown = shown
         if shown is not None:

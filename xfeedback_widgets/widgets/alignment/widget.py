@@ -66,7 +66,8 @@ class AlignmentWidget(ImageWidget):
     order : str
         Which images come first: ``least_confident``, ``misclassified``, ``random``,
         ``disagreement``, ``robustness`` (the least attention on the object first, by `audit` or by the
-        images' masks) or ``dataset``.
+        images' masks), ``rejected_overlap`` (the most attention where other images' was rejected),
+        of a Bayesian model ``most_uncertain`` or ``mutual_information``, or ``dataset``.
     classes : sequence of str or int, optional
         Offer only images of these true classes, by name or index.
     method : str, optional
@@ -141,6 +142,7 @@ class AlignmentWidget(ImageWidget):
             class_count=session.data.num_classes,
             colormap=colormap,
             opacity=opacity,
+            bayesian=session.bayesian,
         )
         chosen = key_table.choose(keys, KEYS)
         self.session = session
