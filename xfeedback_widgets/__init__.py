@@ -27,12 +27,19 @@ if TYPE_CHECKING:
     from xfeedback_widgets.feedback import Byproduct, RegionMask, Stroke, UnitVerdict, Verdict
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.training import Guard, fine_tune
-    from xfeedback_widgets.widgets import AlignmentWidget, NeuronWidget, ReviewWidget
+    from xfeedback_widgets.widgets import (
+        AlignmentWidget,
+        BrowseWidget,
+        NeuronWidget,
+        ReviewWidget,
+        TagWidget,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentWidget",
+    "BrowseWidget",
     "Byproduct",
     "Guard",
     "NeuronWidget",
@@ -40,6 +47,7 @@ __all__ = [
     "ReviewWidget",
     "Session",
     "Stroke",
+    "TagWidget",
     "UnitVerdict",
     "Verdict",
     "audit",
@@ -61,7 +69,13 @@ _HOMES = {
     "feedback": ("Byproduct", "RegionMask", "Stroke", "UnitVerdict", "Verdict"),
     "session": ("Session",),
     "training": ("Guard", "fine_tune"),
-    "widgets": ("AlignmentWidget", "NeuronWidget", "ReviewWidget"),
+    "widgets": (
+        "AlignmentWidget",
+        "BrowseWidget",
+        "NeuronWidget",
+        "ReviewWidget",
+        "TagWidget",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

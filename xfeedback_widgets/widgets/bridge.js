@@ -39,7 +39,7 @@ function attach(model, root, cleanup) {
     root.toggleAttribute("data-lm-suppress-shortcuts", ours);
     if (!ours) return;
     const typing = event.target.closest(TEXT);
-    const unused = (printable(event) && event.key !== " ") || (event.key.startsWith("Arrow") && event.target.tagName === "BUTTON");
+    const unused = (printable(event) && event.key !== " ") || (/^(Arrow|Page)/.test(event.key) && event.target.tagName === "BUTTON");
     const native = typing || (event.target.closest(CONTROL) && !unused);
     if (native) return;
     const name = nameOf(event);
