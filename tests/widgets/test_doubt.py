@@ -1,4 +1,4 @@
-"""What the widgets say of a Bayesian model: how sure it is, and how much of its attention is in vain."""
+"""What the widgets say of a Bayesian model: how sure it is, and how much of its attention is irrelevant."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_deterministic_models_show_nothing_of_it(review, session, monkeypatch):
     widget = review()
     widget.buttons["reject"].click()
     text = facts(widget)
-    assert not any(word in text for word in ("Uncertainty", "draws", "in vain"))
+    assert not any(word in text for word in ("Uncertainty", "draws", "Overlap"))
     assert widget._controls.weights_field is None
     assert not {"most_uncertain", "mutual_information"} & {
         name for _, name in widget._controls.order_field.options

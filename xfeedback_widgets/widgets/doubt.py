@@ -1,4 +1,4 @@
-"""How sure a Bayesian model is, and how much of its attention is in vain, as HTML beside the prediction.
+"""How sure a Bayesian model is, and how much of its attention is irrelevant, as HTML beside the prediction.
 
 Bars tell how large an uncertainty is, words what predictions with such an uncertainty have turned out to be:
 they are calibrated on images with known labels, and say on how many. :func:`overlaps` measures, on whatever
@@ -85,7 +85,7 @@ def overlaps(session: Session, item: Explained) -> list[Overlap]:
 
 
 def overlap_html(found: list[Overlap]) -> str:
-    """Say how much of the attention is in vain; empty where that is not known."""
+    """Say how much of the attention is irrelevant; empty where that is not known."""
     if not found:
         return ""
     rows = "".join(
@@ -94,8 +94,8 @@ def overlap_html(found: list[Overlap]) -> str:
         + "</li>"
         for o in found
     )
-    title = "Attribution overlap, equation 17: the share of this map on what is irrelevant"
-    return f'<p title="{title}">Attention in vain (overlap):</p><ul class="xf-overlaps">{rows}</ul>'
+    title = "Attribution overlap (equation 17): the share of this map on what is irrelevant"
+    return f'<p class="xf-doubt" title="{title}">Overlap, the share of the attention</p><ul class="xf-overlaps">{rows}</ul>'
 
 
 def uncertainty_html(
@@ -148,8 +148,9 @@ def _words(uncertainty: Uncertainty, experience: Experience | None, on: str) -> 
     rank = experience.rank(uncertainty.mutual_information)
     return (
         f"<p><strong>{sure}:</strong> of the {record.of} {on} most like this one in uncertainty, "
-        f"{record.right} are predicted right. The model's own doubt is "
-        f"<strong>{_word(_DOUBT, rank)}</strong>, above that of {percent(rank)} of {on}.</p>"
+        f"{record.right} are predicted right. The model's own doubt (epistemic) is "
+        f"<strong>{_word(_DOUBT, rank)}</strong>: larger than for {round(rank * len(experience))} of "
+        f"{len(experience)}.</p>"
     )
 
 

@@ -220,7 +220,7 @@ class ImageWidget(SessionWidget):
         self._measure_soon()
 
     def _measure_soon(self) -> None:
-        """Measure how much of the current map is in vain, on the explainer's thread."""
+        """Measure how much of the current map is irrelevant, on the explainer's thread."""
         if self.session.bayesian:
             self.explainer.post("overlap", self._measure, priority=fetching.OVERLAP)
 

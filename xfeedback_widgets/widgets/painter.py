@@ -121,7 +121,7 @@ class ImagePainter(BasePainter):
     experience : tuple of Experience and int, or None
         What uncertainty has meant so far, and of which version.
     overlaps : tuple of Explained and list of Overlap, or None
-        How much of a map's attention is in vain.
+        How much of a map's attention is irrelevant.
     """
 
     _names = NAMES  # for screen readers, by CSS selector
@@ -156,7 +156,7 @@ class ImagePainter(BasePainter):
         return shown if replace(shown.view, version=view.version) == view else None
 
     def _doubt(self, shown: Explained | None) -> str:
-        """Say how sure a Bayesian model is of an image, and how much attention is in vain, as HTML."""
+        """Say how sure a Bayesian model is of an image, and how much attention is irrelevant, as HTML."""
         if shown is None or not self._session.bayesian:
             return ""
         drawn, uncertainty = replace(shown.view, weights="mean"), shown.uncertainty
@@ -172,7 +172,11 @@ class ImagePainter(BasePainter):
                 "training images" if self._session.validation is None else "validation images",
             )
         measured, found = self.overlaps or (None, [])
-        return html + (doubt.overlap_html(found) if measured is shown else "")
+        of_this = measured is not None and (measured.image_id, measured.view) == (
+            shown.image_id,
+            shown.view,
+        )
+        return html + (doubt.overlap_html(found) if of_this else "")
 
     # ------------------------------------------------------------------ painting
 
