@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xfeedback_widgets.training import Guard, fine_tune
     from xfeedback_widgets.widgets import (
         AlignmentWidget,
+        AuditWidget,
         BrowseWidget,
         NeuronWidget,
         ReviewWidget,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentWidget",
+    "AuditWidget",
     "BrowseWidget",
     "Byproduct",
     "Guard",
@@ -71,6 +73,7 @@ _HOMES = {
     "training": ("Guard", "fine_tune"),
     "widgets": (
         "AlignmentWidget",
+        "AuditWidget",
         "BrowseWidget",
         "NeuronWidget",
         "ReviewWidget",

@@ -57,6 +57,10 @@ class Table(Mapping[str, "NDArray[Any]"]):
         """Return the table of some rows: a mask, indices or a slice, in that order."""
         return Table({name: column[chosen] for name, column in self.items()}, title=self.title)
 
+    def joined(self, columns: Mapping[str, NDArray[Any]]) -> Table:
+        """Return the table with more columns of its height, or others under the same names."""
+        return Table({**self._columns, **columns}, title=self.title)
+
     def frame(self) -> pd.DataFrame:
         """Return a pandas DataFrame.
 
