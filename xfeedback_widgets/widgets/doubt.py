@@ -95,7 +95,8 @@ def overlap_html(found: list[Overlap]) -> str:
         for o in found
     )
     title = "Attribution overlap (equation 17): the share of this map on what is irrelevant"
-    return f'<p class="xf-doubt" title="{title}">Overlap, the share of the attention</p><ul class="xf-overlaps">{rows}</ul>'
+    heading = f'<p class="xf-doubt" title="{title}">Overlap, the share of the attention</p>'
+    return f'{heading}<ul class="xf-overlaps">{rows}</ul>'
 
 
 def uncertainty_html(
