@@ -113,7 +113,9 @@ function attach(model, desk, root, cleanup) {
       }
       pin.style.left = `${100 * x}%`;
       pin.style.top = `${100 * y}%`;
-      pin.classList.toggle("xf-flip", x > 0.7);
+      pin.classList.toggle("xf-at-left", x < 0.16);
+      pin.classList.toggle("xf-at-right", x > 0.84);
+      pin.classList.toggle("xf-at-bottom", y > 0.88);
       pin.classList.toggle("xf-unsaved", pending.some((each) => each.visit === shown && each.icon === icon));
       pin.firstChild.setAttribute("aria-label", `${titleOf(icon)}, at ${Math.round(100 * x)} % from the left, ${Math.round(100 * y)} % from the top; Enter moves it, Delete removes it`);
     }
