@@ -41,8 +41,14 @@ def html(desk: AuditDesk) -> str:
     where = f"{start + 1} to {start + len(page)} of {listed} classes"
     return (
         f'<table class="xf-classes" aria-label="Classes, {where}"><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{body}</tbody></table><small class="xf-muted">{where}</small>'
+        f'<tbody>{body}</tbody></table><small class="xf-muted xf-key">{where} · {_key(desk)}</small>'
     )
+
+
+def _key(desk: AuditDesk) -> str:
+    """Say what the marks mean."""
+    before = "" if desk.before is None else " · <s></s> before"
+    return f"<i></i> share of the maps in the box <u></u> of even maps, by area{before}"
 
 
 def describe(desk: AuditDesk) -> str:
