@@ -38,9 +38,10 @@ def html(desk: AuditDesk) -> str:
         listed, start = len(desk.rows), desk.page_start
     if not page:
         return '<p class="xf-muted">No class has this in its name.</p>'
+    two = "" if desk.before is None else " xf-compared"
     where = f"{start + 1} to {start + len(page)} of {listed} classes"
     return (
-        f'<table class="xf-classes" aria-label="Classes, {where}"><thead><tr>{heads}</tr></thead>'
+        f'<table class="xf-classes{two}" aria-label="Classes, {where}"><thead><tr>{heads}</tr></thead>'
         f'<tbody>{body}</tbody></table><small class="xf-muted xf-key">{where} · {_key(desk)}</small>'
     )
 
