@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -85,7 +86,11 @@ def judge(lab, answers: str) -> None:
 
 def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
     lab = opened()
+    drag(lab, (0.2, 0.3), (0.6, 0.5))  # nothing can be drawn in this step, but the path is kept
     judge(lab, "iai")
+    path = np.array(lab.evaluate("session.feedback.verdicts['digit-0'].pointer.tolist()"))
+    np.testing.assert_allclose(path[[0, -1], :2], [(0.2, 0.3), (0.6, 0.5)], atol=0.01)
+    assert np.diff(path[:, 2]).min() >= 1000 / 60 - 1
     lab.shot("alignment-judge")
     lab.press("k")
     lab.wait_until("(widget.mode, widget.current) == ('adjust', 'digit-0') and widget.wait()")
@@ -93,6 +98,8 @@ def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
     drag(lab, (0.1, 0.1), (0.9, 0.1), (0.9, 0.5))
     lab.wait_until("'digit-0' in session.feedback.masks")
     lab.wait_text("Saved: digit-0, brush.")
+    path = np.array(lab.evaluate("session.feedback.masks['digit-0'].pointer.tolist()"))
+    np.testing.assert_allclose(path[-1, :2], (0.9, 0.5), atol=0.03)
     marked = lab.evaluate("int((session.feedback.masks['digit-0'].mask == -1).sum())")
     assert 60 < marked < 300
     lab.press("z")

@@ -13,12 +13,15 @@ def test_by_mouse(scene, setup_cell, open_cell):
     lab.wait_until("widget.wait()")
     lab.shot("quickstart")
     first = lab.evaluate("widget.current")
+    lab.page.locator(".xf-single .xf-stage").hover()
     for name in ("Reject (r)", "Accept (a)", "Unsure (u)"):
         before = lab.evaluate("len(session.feedback)")
         lab.button(name).click()
         lab.wait_until(f"len(session.feedback) == {before + 1}")
     lab.wait_text("Saved:")
     assert lab.evaluate(f"session.feedback.verdicts[{first!r}].answer") == "reject"
+    middle = lab.evaluate(f"session.feedback.verdicts[{first!r}].pointer[0].tolist()")
+    assert middle[:2] == pytest.approx([0.5, 0.5], abs=0.02)
     lab.wait_painted()
 
     lab.button("Grid (g)").click()

@@ -10,9 +10,12 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from xfeedback_widgets.feedback import (
+    Byproduct,
     ContentMismatchError,
     Feedback,
+    ImageNetAB,
     RegionMask,
+    Stroke,
     UnitVerdict,
     Verdict,
     check_content,
@@ -132,3 +135,15 @@ def test_changed_picture_is_refused_with_both_hashes():
     check_content(records, {}.get)  # no such image: nothing to compare with
     with pytest.raises(ContentMismatchError, match=r"'7'.*aaaa.*cccc"):
         check_content(records, {"7": "cccc"}.get)
+
+
+def test_what_is_kept_of_people_is_counted():
+    given = [
+        Verdict("7", "accept", duration=2.5, pointer=[[0.5, 0.5, 10]]),
+        Verdict("8", "accept"),
+        RegionMask("7", [[1]], strokes=(Stroke("clear", 0),), duration=1.0),
+        Byproduct("7", ImageNetAB("7", 4, 4)),
+    ]
+    kept = Feedback.of(given).kept
+    assert kept == {"duration": 2, "pointer": 1, "strokes": 1, "byproduct": 1}
+    assert set(Feedback().kept.values()) == {0}

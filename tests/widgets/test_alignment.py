@@ -14,7 +14,7 @@ from ipywidgets.widgets.widget import _instances
 from PIL import Image
 
 import xfeedback_widgets as xf
-from xfeedback_widgets.feedback import Stroke
+from xfeedback_widgets.feedback import RegionMask, Stroke
 from xfeedback_widgets.session import Session
 from xfeedback_widgets.widgets import AlignmentWidget
 from xfeedback_widgets.widgets.alignment import learning
@@ -75,6 +75,35 @@ def test_a_judgement_is_saved_with_all_that_was_seen_and_goes_on(align, session,
     assert verdict.quality is None
     assert "Saved: digit-0, ✕ unreasonable" in widget.status
     assert widget.current == "digit-1"
+
+
+def test_the_path_of_the_pointer_is_kept_with_each_judgement_and_stroke(align, session, press):
+    widget = align()
+
+    def move(*row):
+        message = {"kind": "path", "name": widget.bridge.traced}
+        widget.bridge._handle_custom_msg(message, [np.array([row], "<f4").tobytes()])
+
+    move(0.5, 0.25, 10)
+    press(widget, "reject", "adjust")
+    move(0.25, 0.5, 30)
+    draw(widget, (0, 0), (4, 4))
+    move(0.75, 0.5, 50)
+    move(0.75, 0.75, 70)
+    draw(widget, (4, 4), (8, 8), value=-1)
+    assert session.feedback.verdicts["digit-0"].pointer.tolist() == [[0.5, 0.25, 10]]
+    masks = [r for r in session.feedback.records if isinstance(r, RegionMask)]
+    assert [mask.pointer.tolist() for mask in masks] == [
+        [[0.25, 0.5, 30]],
+        [[0.75, 0.5, 50], [0.75, 0.75, 70]],
+    ]
+    assert len(masks[-1].strokes) == 2
+    kept = session.feedback.kept
+    assert kept == {"duration": 3, "pointer": 3, "strokes": 2, "byproduct": 0}
+    off = align(byproducts=False)
+    press(off, "reject", "adjust")
+    draw(off, (0, 0), (8, 8))
+    assert session.feedback.kept == {**kept, "strokes": 3}
 
 
 def test_the_long_form_is_recorded_and_opens_with_what_was_said(align, session, press):

@@ -11,6 +11,7 @@ import time
 import types
 
 import ipywidgets
+import numpy as np
 import pytest
 from ipywidgets.widgets.widget import _instances
 from PIL import Image
@@ -45,6 +46,48 @@ def test_an_answer_is_on_disk_before_the_screen_says_saved(review, session, pres
     assert (verdict.map == item.judged).all()
     assert verdict.duration >= 0
     assert widget.current != first, "an answer goes on to the next image"
+
+
+def move(widget, *rows):
+    """Move the pointer over the picture, as the page would report it."""
+    data = np.array(rows, "<f4").tobytes()
+    message = {"kind": "path", "name": widget.bridge.traced}
+    widget.bridge._handle_custom_msg(message, [data])
+
+
+def test_the_path_of_the_pointer_is_kept_with_the_answer(review, session, press):
+    widget = review()
+    first = widget.current
+    move(widget, (0.1, 0.2, 5), (0.3, 0.2, 22))
+    move(widget, (0.5, np.inf, 30), (7, 0.5, 39))
+    move(widget, (0.5, 0.5, 2))  # the page was loaded again
+    stale = widget.bridge.traced
+    press(widget, "reject")
+    wanted = np.array([(0.1, 0.2, 5), (0.3, 0.2, 22), (2, 0.5, 39), (0.5, 0.5, 41)], np.float32)
+    np.testing.assert_array_equal(session.feedback.verdicts[first].pointer, wanted)
+    assert widget.bridge.traced not in ("", stale)
+    widget.bridge._handle_custom_msg(
+        {"kind": "path", "name": stale}, [np.zeros((1, 3), "<f4").tobytes()]
+    )
+    second = widget.current
+    press(widget, "accept")
+    assert session.feedback.verdicts[second].pointer is None
+    press(widget, "grid")
+    assert widget.bridge.traced == ""
+
+
+def test_what_is_kept_is_said_and_can_be_switched_off(review, session, press):
+    assert "how long you looked" in review()._controls.kept.value
+    widget = review(byproducts=False)
+    assert "Neither how long" in widget._controls.kept.value
+    first = widget.current
+    assert widget.bridge.traced == ""
+    move(widget, (0.1, 0.2, 5))
+    press(widget, "reject")
+    verdict = session.feedback.verdicts[first]
+    assert verdict.duration is None
+    assert verdict.pointer is None
+    assert not any(session.feedback.kept.values())
 
 
 def test_nothing_is_called_saved_when_recording_fails(review, session, monkeypatch):

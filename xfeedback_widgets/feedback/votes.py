@@ -215,6 +215,22 @@ class Feedback:
         """How far the annotators agree; see :class:`Agreement`."""
         return _agreement(self.votes)
 
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """How many records hold what falls off while people answer, by what it is.
+
+        ``duration``: how long somebody looked; ``pointer``: where the pointer went; ``strokes``: in which
+        order something was drawn; ``byproduct``: what a labelling page saw.
+        """
+        found = dict.fromkeys(("duration", "pointer", "strokes", "byproduct"), 0)
+        for record in self._records:
+            fields = vars(record)
+            found["duration"] += fields.get("duration") is not None
+            found["pointer"] += fields.get("pointer") is not None
+            found["strokes"] += "strokes" in fields and bool(fields["strokes"].tools)
+            found["byproduct"] += isinstance(record, Byproduct)
+        return MappingProxyType(found)
+
     def counts(self) -> dict[str, int]:
         """Count images by merged answer.
 

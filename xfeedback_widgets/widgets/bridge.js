@@ -1,10 +1,12 @@
 // What ipywidgets cannot do for itself, inside the page: hot-keys, focus, names for screen readers,
-// hiding the map while a key is held, and the size of the page. It acts only inside the container
+// hiding the map while a key is held, the size of the page, and the pointer's path. It acts only inside the container
 // (class "xf-root") it was placed in. Pointers that draw are drawing/ink.js's.
 
 const TEXT = "input:not([type=checkbox]):not([type=radio]):not([type=button]), textarea, select, [contenteditable=true]";
 const CONTROL = `${TEXT}, input, button, summary, [role=slider], [role=tab]`;
 const ENDINGS = ["Enter", "Escape", "Backspace"]; // of a shape that is being drawn
+const SAMPLE = 1000 / 60; // milliseconds between two places of the pointer
+const PATH = 500; // and between two messages about them
 const SWALLOWED = ["mousemove", "mousedown", "mouseup", "mouseout", "wheel", "touchstart", "touchmove", "touchend"];
 
 const printable = (event) => event.key.length === 1;
@@ -29,6 +31,7 @@ function attach(model, root, cleanup) {
   // keys: on window, in the capture phase, so that neither the notebook nor a canvas sees them first
   listen(window, "keydown", (event) => {
     if (!inside(event.target)) return;
+    sendPath();
     if (event.key === "Tab") {
       if (event.target.tagName === "CANVAS") event.stopPropagation(); // ipycanvas would keep the focus
       return;
@@ -92,6 +95,32 @@ function attach(model, root, cleanup) {
       x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height,
     });
   });
+
+  // the pointer's path over the picture that is judged or drawn on, where it is to be kept; whoever answers
+  // has sent it before
+  let path = [], pathTimer = 0, sampled = -Infinity, since = performance.now(), traced = model.get("traced");
+  const sendPath = () => {
+    clearTimeout(pathTimer);
+    pathTimer = 0;
+    if (path.length) model.send({ kind: "path", name: traced }, undefined, [new Float32Array(path).buffer]);
+    path = [];
+  };
+  const retrace = () => {
+    sendPath();
+    traced = model.get("traced");
+    since = performance.now();
+  };
+  listen(root, "pointermove", (event) => {
+    const picture = traced && event.target.closest(".xf-traced")?.querySelector(".xf-picture");
+    if (!picture || event.timeStamp - sampled < SAMPLE) return;
+    sampled = event.timeStamp;
+    const box = picture.getBoundingClientRect();
+    path.push((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, Math.max(0, Math.round(sampled - since)));
+    pathTimer ||= setTimeout(sendPath, PATH);
+  }, true);
+  for (const type of ["pointerdown", "pointerup"]) listen(root, type, sendPath, true);
+  model.on("change:traced", retrace);
+  cleanup.push(() => { model.off("change:traced", retrace); clearTimeout(pathTimer); });
 
   // names for screen readers: ipywidgets has no aria attributes, so they are put on by selector
   const describe = () => {

@@ -1,4 +1,4 @@
-"""The bridge into the page: keys, focus, names for screen readers, page size (`bridge.js`).
+"""The bridge into the page: keys, focus, names for screen readers, size, the pointer's path (`bridge.js`).
 
 An invisible anywidget that acts on the container it is placed in. It tells Python which declared key
 was pressed and how wide the page is; it knows nothing about images or answers.
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
+import numpy as np
 import traitlets
 
 from xfeedback_widgets.widgets.keys import MOVES, REPEATING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
 
 _HERE = Path(__file__).parent
 
@@ -38,6 +41,9 @@ class Bridge(anywidget.AnyWidget):
         ``on_size(width, ratio)``: the container's width in CSS pixels, device pixels per CSS pixel.
     on_pick : callable, optional
         ``on_pick(name, count)``: a click on an element with the attribute ``data-pick="name"``.
+    on_path : callable, optional
+        ``on_path(name, rows)``: where the pointer went over the picture in the element of class
+        ``xf-traced`` while :attr:`traced` was `name`, which is not empty: float32 [n, 3], x, y and ms.
     """
 
     _esm = _HERE / "bridge.js"
@@ -49,6 +55,7 @@ class Bridge(anywidget.AnyWidget):
     peek_key = traitlets.Unicode().tag(sync=True)
     names = traitlets.Dict().tag(sync=True)
     announcement = traitlets.Unicode().tag(sync=True)
+    traced = traitlets.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -58,10 +65,11 @@ class Bridge(anywidget.AnyWidget):
         on_click: Callable[[float, float, int], None],
         on_size: Callable[[int, float], None],
         on_pick: Callable[[str, int], None] | None = None,
+        on_path: Callable[[str, npt.NDArray[np.float32]], None] | None = None,
     ) -> None:
         super().__init__(label=label)
         self._on_key, self._on_click, self._on_size = on_key, on_click, on_size
-        self._on_pick = on_pick
+        self._on_pick, self._on_path = on_pick, on_path
         self.add_class("xf-bridge")
         self.on_msg(self._receive)
 
@@ -73,7 +81,7 @@ class Bridge(anywidget.AnyWidget):
         self.repeating_keys = list(REPEATING)
         self.peek_key = keys.get("peek", "")
 
-    def _receive(self, _: Any, content: dict[str, Any], __: Any) -> None:
+    def _receive(self, _: Any, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         kind = content.get("kind")
         if kind == "key" and content["key"] in self.hot_keys:
             self._on_key(content["key"])
@@ -83,3 +91,6 @@ class Bridge(anywidget.AnyWidget):
             self._on_pick(str(content["name"]), int(content["count"]))
         elif kind == "size":
             self._on_size(int(content["width"]), float(content["ratio"]))
+        elif kind == "path" and self._on_path is not None:
+            rows = np.frombuffer(b"".join(map(bytes, buffers)), "<f4").reshape(-1, 3)
+            self._on_path(str(content["name"]), rows)

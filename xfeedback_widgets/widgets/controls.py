@@ -107,6 +107,16 @@ class ImageControls(Board):
         for stage in self.stages:
             stage.close()
 
+    def say_kept(self, *, byproducts: bool) -> None:
+        """Say what the journal keeps of the way people look."""
+        text = (
+            "Each answer keeps how long you looked and where the pointer went; byproducts=False switches "
+            "that off."
+            if byproducts
+            else "Neither how long you look nor where the pointer goes is kept (byproducts=False)."
+        )
+        self.kept.value = f'<span class="xf-muted">{text}</span>'
+
     def look(self, *, contour: bool) -> Look:
         """Return how maps are to be drawn, as the fields say."""
         return Look(str(self.colormap_field.value), float(self.opacity_field.value), contour)
@@ -163,7 +173,9 @@ class ImageControls(Board):
             )
             self.weights_field = dropdown("Weights", kinds, "means", text)
             fields.insert(4, self.weights_field)
-        self.settings = classed(ipywidgets.HBox(fields), "xf-settings")
+        # what is kept of those who answer stands below the fields, as wide as all of them
+        self.kept = ipywidgets.HTML(layout=ipywidgets.Layout(grid_column="1 / -1"))
+        self.settings = classed(ipywidgets.HBox([*fields, self.kept]), "xf-settings")
 
     def _view_buttons(
         self, views: Mapping[str, str], undo: str, redo: str

@@ -22,11 +22,14 @@ from xfeedback_widgets.widgets.keyed import KeyedThread
 from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
 from xfeedback_widgets.widgets.queue import WORTH
 from xfeedback_widgets.widgets.text import counted, duration
+from xfeedback_widgets.widgets.tracing import PointerPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import ipywidgets
+    import numpy as np
+    from numpy.typing import NDArray
 
     from xfeedback_widgets.audit import AuditReport, Progress
     from xfeedback_widgets.widgets.controls import ImageControls
@@ -40,8 +43,8 @@ _RECENT = 3  # answers that it shows
 class ImageWidget(SessionWidget):
     """The frame around a review of images.
 
-    A subclass makes an explainer (:meth:`_make_explainer`), a desk, controls and a painter, and then
-    calls :meth:`_begin`.
+    A subclass calls :meth:`_keep`, makes an explainer (:meth:`_make_explainer`), a desk, controls and a
+    painter, and then calls :meth:`_begin`.
 
     Attributes
     ----------
@@ -51,6 +54,19 @@ class ImageWidget(SessionWidget):
     _controls: ImageControls
     _desk: Desk
     _painter: ImagePainter
+
+    def _keep(self, byproducts: bool) -> None:
+        """Decide, before anything is made, whether the ways of looking are kept with what is answered."""
+        self._path = PointerPath() if byproducts else None
+
+    def _on_path(self, name: str, rows: NDArray[np.float32]) -> None:
+        if self._path is not None:
+            self._path.add(name, rows)
+
+    @property
+    def _looked(self) -> float | None:
+        """Seconds since the one image came up, if that is kept."""
+        return None if self._path is None else self._desk.looked
 
     def _make_explainer(self) -> Explainer:
         return Explainer(self.session, lambda error: self._fail("A map failed.", error))
@@ -67,6 +83,8 @@ class ImageWidget(SessionWidget):
         `audit` gives the robustness scores to order by; without one, they are computed when they are
         needed. `hands` are threads of the subclass that ask for maps, and are told when they are there.
         """
+        self._painter.path = self._path
+        self._controls.say_kept(byproducts=self._path is not None)
         self._audit, self._audited = audit, -1
         if audit is not None:
             self._desk.set_robustness(audit.scores(self.session.data.ids))
@@ -154,7 +172,8 @@ class ImageWidget(SessionWidget):
             version=item.view.version,
             map=item.judged,
             predicted=item.predicted,
-            duration=self._desk.looked,
+            duration=self._looked,
+            pointer=None if self._path is None else self._path.take(item.image_id),
             **details,
         )
 

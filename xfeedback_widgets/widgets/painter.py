@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xfeedback_widgets.widgets.desk import Desk
     from xfeedback_widgets.widgets.explainer import Explained, Explainer
     from xfeedback_widgets.widgets.layout import Look
+    from xfeedback_widgets.widgets.tracing import PointerPath
 
 PADDING = 30  # of the root container, both sides
 # What only the pump writes; what a person edits is never sent back to the page.
@@ -133,6 +134,7 @@ class ImagePainter(BasePainter):
         self.contour = False
         self.experience: tuple[Experience, int] | None = None
         self.overlaps: tuple[Explained, list[doubt.Overlap]] | None = None
+        self.path: PointerPath | None = None
         self._desk, self._controls, self._explainer = desk, controls, explainer
 
     # ------------------------------------------------------------------ what is looked at
@@ -194,6 +196,9 @@ class ImagePainter(BasePainter):
         text = "Heat map" if self.contour else "Contour"
         controls.buttons["contour"].description = controls.caption("contour", text)
         controls.bridge.names = self._names
+        if self.path is not None:
+            one = mode not in {"grid", "compare"}
+            controls.bridge.traced = self.path.begin(self._desk.current if one else None)
 
     def history(self) -> None:
         """Paint whether there is something to undo and to redo."""

@@ -75,6 +75,9 @@ class ReviewWidget(ImageWidget):
         Robustness scores for that order, as ``xf.audit`` returned them for these images; they stay when
         the model changes. Default: those of the live version, computed in the background when they
         are needed, by the masks of the images or by what people drew.
+    byproducts : bool
+        Keep with each answer how long the person looked at the image and where the pointer went over it
+        (``Verdict.duration``, ``Verdict.pointer``); ``session.feedback.kept`` counts what is kept.
     seed : int
         Of the random order.
 
@@ -112,6 +115,7 @@ class ReviewWidget(ImageWidget):
         contour: bool = False,
         page_size: int = 24,
         audit: AuditReport | None = None,
+        byproducts: bool = True,
         seed: int = 0,
         **unknown: Any,
     ) -> None:
@@ -131,6 +135,7 @@ class ReviewWidget(ImageWidget):
         )
         check_choice("page_size", page_size, grid.PAGE_SIZES)
         self.session = session
+        self._keep(byproducts)
         chosen = key_table.choose(keys)
         self._desk = Desk(session, classes=offered, order=order, page_size=page_size, seed=seed)
         bridge = Bridge(
@@ -138,6 +143,7 @@ class ReviewWidget(ImageWidget):
             on_key=self._on_key,
             on_click=self._guarded("select a tile", self._on_click),
             on_size=self._on_size,
+            on_path=self._on_path,
         )
         bridge.use(chosen)
         self._controls = Controls(

@@ -41,6 +41,7 @@ class SingleView(ipywidgets.HBox):
         words: Mapping[str, str] = ANSWERED,
     ) -> None:
         self.stage = Stage(SIZE, SIZE, on_ready)
+        self.stage.add_class("xf-traced")
         self.facts = Facts(class_names, words)
         super().__init__([self.stage, self.facts])
         self.add_class("xf-columns")

@@ -89,6 +89,10 @@ class AlignmentWidget(ImageWidget):
         Robustness scores for that order, as ``xf.audit`` returned them for these images; they stay when
         the model changes. Default: those of the live version, computed in the background when they
         are needed, by the masks of the images or by what people drew.
+    byproducts : bool
+        Keep with each judgement and each stroke how long the person looked at the image and where the
+        pointer went over it (``duration`` and ``pointer`` of the records); ``session.feedback.kept``
+        counts what is kept.
     seed : int
         Of the random order.
 
@@ -128,6 +132,7 @@ class AlignmentWidget(ImageWidget):
         opacity: float = 0.6,
         contour: bool = False,
         audit: AuditReport | None = None,
+        byproducts: bool = True,
         seed: int = 0,
         **unknown: Any,
     ) -> None:
@@ -146,6 +151,7 @@ class AlignmentWidget(ImageWidget):
         )
         chosen = key_table.choose(keys, KEYS)
         self.session = session
+        self._keep(byproducts)
         self._hand = Hand(lambda error: self._fail("That did not work.", error))
         self._sheet: _Sheet | None = None
         self._unsaved: Callable[[], None] | None = None
@@ -156,6 +162,7 @@ class AlignmentWidget(ImageWidget):
             on_key=self._on_key,
             on_click=lambda *_: None,
             on_size=self._on_size,
+            on_path=self._on_path,
         )
         bridge.use(chosen)
         self._controls = AlignmentControls(
@@ -252,7 +259,8 @@ class AlignmentWidget(ImageWidget):
             target=None if shown is None else shown.target,
             method=view.method,
             version=view.version,
-            duration=self._desk.looked,
+            duration=self._looked,
+            pointer=None if self._path is None else self._path.take(image_id),
         )
         save = functools.partial(self._save, record, stroke.tool)
         self._hand.do(

@@ -100,6 +100,7 @@ class DrawingView(ipywidgets.VBox):
         self._show_again: Callable[[], None] | None = None
         self._looks: list[float | None] = []
         self.stage = Stage(SIZE, SIZE, on_ready)
+        self.stage.add_class("xf-traced")
         self.ink = Ink(
             on_stroke=self._on_ink,
             on_size=self._resize,
