@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -320,6 +321,19 @@ def test_trainers_share_the_interpreter_with_a_busy_cell(tmp_path, make_model, d
         two.stop()
         two.wait(30)
         _until(lambda: sys.getswitchinterval() == before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
+def test_the_trainer_lets_the_persons_threads_go_first(tmp_path, make_model, digits):
+    with xf.Session(make_model(), digits, tmp_path, Slow(), epochs=50) as session:
+        session.train()
+        _until(lambda: session.progress.step >= 1)
+        (trainer,) = (t for t in threading.enumerate() if t.name == "xfeedback-trainer")
+        here, there = (
+            os.getpriority(os.PRIO_PROCESS, thread)
+            for thread in (threading.get_native_id(), trainer.native_id)
+        )
+        assert there > here
 
 
 def test_an_exception_ends_the_run_and_nothing_else(tmp_path, make_model, digits):

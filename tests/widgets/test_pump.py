@@ -7,7 +7,7 @@ import time
 import pytest
 
 from xfeedback_widgets.widgets.keyed import KeyedThread
-from xfeedback_widgets.widgets.pump import BURST_FRAMES, FRAMES_AT_ONCE, USUAL, WORDS, Pump
+from xfeedback_widgets.widgets.pump import BURST_FRAMES, FRAMES_AT_ONCE, UNASKED, USUAL, WORDS, Pump
 
 
 @pytest.fixture
@@ -54,6 +54,22 @@ def test_a_press_is_answered_at_once_while_the_trainer_floods(pump):
     stop.set()
     flooding.join()
     assert sorted(waited)[4] < 0.02
+
+
+def test_what_nobody_waits_for_makes_few_frames_and_delays_nothing(pump):
+    started = time.monotonic()
+    waited = []
+    for number in range(100):
+        pump.post("trainer", lambda: None, priority=UNASKED)
+        time.sleep(0.01)
+        if number == 50:
+            alone = pump.frames, time.monotonic() - started
+            posted = time.monotonic()
+            pump.post("map", lambda at=posted: waited.append(time.monotonic() - at), priority=USUAL)
+    pump.flush()
+    frames, seconds = alone
+    assert 2 <= frames <= 5 * seconds + 1
+    assert waited[0] < 0.1
 
 
 def test_keys_are_independent_and_share_a_frame(pump):

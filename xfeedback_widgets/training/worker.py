@@ -44,6 +44,8 @@ ACTIVE: frozenset[State] = frozenset({"queued", "running", "paused", "stopping"}
 
 _SAMPLE = 256  # training images that are measured where there is no validation set
 
+_NICE = 10  # steps of priority the trainer stands back
+
 _TURN = 1e-3  # seconds a busy cell may hold the interpreter while the trainer waits for it
 
 _HISTORY = 2000  # points of a loss curve kept; older ones are thinned to every second
@@ -244,6 +246,7 @@ class Worker:
 
     def _main(self) -> None:
         torch.set_num_threads(self._threads)  # of this thread's kernels
+        _step_back()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._run is not None or self._closed)
@@ -392,6 +395,18 @@ class Worker:
         self._notify("error" if state == "failed" else "progress", ended)
         with self._changed:
             self._changed.notify_all()
+
+
+def _step_back() -> None:
+    """Let the person's threads go first where cores are few: lower the priority of this thread, on Linux.
+
+    Threads that its kernels start inherit it. Elsewhere priorities belong to the whole process.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            nice = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(nice + _NICE, 19))
 
 
 class _ShortTurns:

@@ -19,7 +19,7 @@ from xfeedback_widgets.widgets import explainer as fetching
 from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.explainer import Explained, Explainer, View
 from xfeedback_widgets.widgets.keyed import KeyedThread
-from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
+from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, UNASKED, USUAL
 from xfeedback_widgets.widgets.queue import WORTH
 from xfeedback_widgets.widgets.text import counted, duration
 from xfeedback_widgets.widgets.tracing import PointerPath
@@ -331,10 +331,10 @@ class ImageWidget(SessionWidget):
             if self._desk.needs_worth == "rejected_overlap":
                 self._score()
         elif event == "published":
-            post("versions", painter.versions, priority=USUAL)
-            post("refresh", self._refresh, priority=USUAL)
+            post("versions", painter.versions, priority=UNASKED)
+            post("refresh", self._refresh, priority=UNASKED)
         if event in {"published", "progress", "error"}:
-            post("training", painter.training, priority=USUAL)
+            post("training", painter.training, priority=UNASKED)
             if not self.session.progress.active:
                 self._score()
 

@@ -15,7 +15,7 @@ from xfeedback_widgets.widgets import keys
 from xfeedback_widgets.widgets.alignment.hand import Hand
 from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.bridge import Bridge
-from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
+from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, UNASKED, USUAL
 from xfeedback_widgets.widgets.text import escape
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class LabellingWidget(SessionWidget):
         if event in {"recorded", "undone", "redone"}:
             post("header", painter.header, priority=USUAL)  # type: ignore[attr-defined]
         elif event == "published":
-            post("versions", painter.versions, priority=USUAL)
+            post("versions", painter.versions, priority=UNASKED)
         if event in {"published", "progress", "error"}:
-            post("training", painter.training, priority=USUAL)
+            post("training", painter.training, priority=UNASKED)
 
 
 def learning_notice(session: Session) -> str:

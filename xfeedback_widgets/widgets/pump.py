@@ -22,9 +22,13 @@ RESERVE = 2.0  # of these, kept for what answers a person's press
 BURST_FRAMES = 10  # so many frames without a pause are a burst
 QUIET_SECONDS = 0.5  # and so long a pause ends it
 
-# What runs first in a frame: the words that answer a press, the picture, what surrounds it; only then
-# what happened by itself.
-WORDS, PICTURE, SURROUNDINGS, USUAL = range(4)
+UNASKED_PER_SECOND = 5.0
+
+# What runs first in a frame: the words that answer a press, the picture, what surrounds it; only then what
+# was computed for it, and last what nobody waits for. The trainer's news alone make no more than five
+# frames a second: each costs the page and the server as much as a press, and on few cores a press would
+# wait for them.
+WORDS, PICTURE, SURROUNDINGS, USUAL, UNASKED = range(5)
 
 
 class Pump(KeyedThread):
@@ -57,12 +61,15 @@ class Pump(KeyedThread):
         self._allowed += (now - self._counted) * FRAMES_PER_SECOND
         self._allowed = min(self._allowed, FRAMES_AT_ONCE)
         self._counted = now
-        urgent = any(priority < USUAL for priority, _ in self._posts.values())
-        needed = 1.0 if urgent else 1.0 + RESERVE
+        first = min((priority for priority, _ in self._posts.values()), default=USUAL)
+        needed = 1.0 if first < USUAL else 1.0 + RESERVE
         # the smallest amount more, so that rounding never lets it wait for nothing
-        return (
+        wait = (
             (needed - self._allowed + 1e-6) / FRAMES_PER_SECOND if self._allowed < needed else 0.0
         )
+        if first < UNASKED:
+            return wait
+        return max(wait, self._last_frame + 1 / UNASKED_PER_SECOND - now)
 
     def _take(self) -> list[Job]:
         jobs = [job for _, job in sorted(self._posts.values(), key=lambda post: post[0])]

@@ -26,7 +26,7 @@ from xfeedback_widgets.widgets.audit.shots import Shots, Source
 from xfeedback_widgets.widgets.base import Frame
 from xfeedback_widgets.widgets.bridge import Bridge
 from xfeedback_widgets.widgets.parts import check_choice, refuse_unknown
-from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
+from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, UNASKED, USUAL
 from xfeedback_widgets.widgets.review import ReviewWidget
 from xfeedback_widgets.widgets.text import counted, shorten
 
@@ -195,7 +195,7 @@ class AuditWidget(Frame):
             audit = functools.partial(session.audit, data, **options)
         return Auditor(
             audit,
-            on_progress=lambda: self.pump.post("auditing", self._painter.auditing, priority=USUAL),
+            on_progress=lambda: self.pump.post("auditing", self._painter.auditing, priority=UNASKED),
             on_found=self._on_audited,
             on_error=lambda error: self._fail("The audit failed.", error),
         )

@@ -25,7 +25,7 @@ from xfeedback_widgets.widgets.neurons.painter import UnitPainter
 from xfeedback_widgets.widgets.neurons.patches import Patches
 from xfeedback_widgets.widgets.neurons.preview import Previewer
 from xfeedback_widgets.widgets.parts import check_choice, class_indices, refuse_unknown
-from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, USUAL
+from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, UNASKED, USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -334,7 +334,7 @@ class NeuronWidget(SessionWidget):
         self._paint_soon()
 
     def _on_collecting(self) -> None:
-        self.pump.post("collecting", self._painter.collecting, priority=USUAL)
+        self.pump.post("collecting", self._painter.collecting, priority=UNASKED)
 
     def _on_found(self, order: list[int], new: bool) -> None:
         found = self._collector.findings
@@ -360,10 +360,10 @@ class NeuronWidget(SessionWidget):
                 post("content", painter.content, priority=USUAL)
                 self._previewer.request()
         elif event == "published":
-            post("versions", painter.versions, priority=USUAL)
+            post("versions", painter.versions, priority=UNASKED)
             self._collector.follow()
         if event in {"published", "progress", "error"}:
-            post("training", painter.training, priority=USUAL)
+            post("training", painter.training, priority=UNASKED)
 
     def _paint_soon(self) -> None:
         post, painter = self.pump.post, self._painter
