@@ -14,6 +14,7 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification
 
+from xfeedback_widgets.audit import Regions
 from xfeedback_widgets.data import (
     Annotation,
     Box,
@@ -243,3 +244,42 @@ def test_source_sizes_are_those_before_the_transform(tmp_path):
     (tmp_path / "cat" / "1.png").write_bytes(b"no picture")
     with pytest.raises(RuntimeError, match=r"'cat/1\.png' cannot be read"):
         in_files.source_size(0)
+
+
+def test_boxes_as_the_masks_of_an_image_set():
+    """Of the image's own class, through its resize and crop; an audit knows them as boxes."""
+    pictures = [Image.new("RGB", (40, 20)), Image.new("RGB", (40, 20)), Image.new("RGB", (40, 20))]
+    boxes = Boxes(
+        {
+            "a.jpg": Annotation((Box(10, 0, 20, 10, "dog"), Box(30, 0, 40, 20, "cat")), (20, 40)),
+            "b.jpg": Annotation((Box(0, 0, 5, 20, "cat"),), (20, 40)),
+        },
+        source="by hand",
+    )
+    transform = v1.Compose([v1.Resize(10), v1.CenterCrop(10), v1.ToTensor()])
+    data = ImageSet(
+        list(zip(pictures, [0, 0, 1], strict=True)),
+        ids=["a.jpg", "b.jpg", "c.jpg"],
+        class_names=["dog", "cat"],
+        masks=boxes,
+        transform=transform,
+    )
+    expected = torch.zeros(10, 10, dtype=torch.bool)
+    expected[:5, :5] = True  # the crop keeps columns 10 to 29 of the picture, halved
+    assert torch.equal(data.mask(0), expected)
+    assert data.mask(1) is None, "no box of a dog"
+    assert data.mask(2) is None, "no box at all"
+    assert data.subset([0]).boxes is boxes
+    regions = Regions(data)
+    assert regions.source == "by hand"
+    assert torch.equal(regions.at(0, 0, (10, 10)).inside, expected)
+    both = ImageSet(
+        [(p, 0) for p in pictures[:1]], ids=["a.jpg"], class_names=["dog", "cat"], masks=boxes,
+        labels=[[1, 1]], transform=transform,
+    )  # fmt: skip
+    assert both.mask(0).sum() == 25, "the cat is out of view"
+    wrong = ImageSet(
+        [(Image.new("RGB", (30, 20)), 0)], ids=["a.jpg"], class_names=["dog"], masks=boxes
+    )
+    with pytest.raises(ValueError, match="another version of the picture"):
+        wrong.mask(0)

@@ -17,7 +17,7 @@ from torch import Tensor
 from xfeedback_widgets.audit.rows import Region
 from xfeedback_widgets.data import Annotation, Box, Boxes, read_boxes
 from xfeedback_widgets.data.pictures import to_mask
-from xfeedback_widgets.data.views import push
+from xfeedback_widgets.data.views import drawn_on, push
 from xfeedback_widgets.feedback import Feedback
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Regions:
             raise ValueError("boxes and masks were both given; pass one of them")
         self._data = data
         self.digest = ""
+        if boxes is None and masks is None:
+            boxes = data.boxes
         if isinstance(boxes, (str, Path)):
             boxes = read_boxes(boxes)
         if isinstance(boxes, Boxes):
@@ -112,21 +114,8 @@ class Regions:
         annotation = self._boxes.find(image_id)
         if annotation is None:
             return Region(None)
-        source = self._data.source_size(index)
-        if source is None and annotation.size is None:
-            raise ValueError(
-                f"image {image_id!r}: neither the boxes nor the image set tell the size of the picture "
-                "the boxes were drawn on; pass size=(height, width) to the reader of boxes"
-            )
-        if None not in (source, annotation.size) and source != annotation.size:
-            raise ValueError(
-                f"image {image_id!r} has {source[0]}×{source[1]} pixels (height×width), but "  # type: ignore[index]
-                f"{self._boxes.source} says {annotation.size[0]}×{annotation.size[1]}: the boxes "  # type: ignore[index]
-                "were drawn on another version of the picture"
-            )
-        drawn_on = source or annotation.size
-        assert drawn_on is not None  # noqa: S101 - refused above
-        return self._region(annotation.boxes, label, drawn_on, self._data.preprocessing, size)
+        source = drawn_on(image_id, annotation, self._data.source_size(index), self._boxes.source)
+        return self._region(annotation.boxes, label, source, self._data.preprocessing, size)
 
     def _detected(self, index: int, label: int, size: tuple[int, int]) -> Region:
         from torchvision.transforms import Resize

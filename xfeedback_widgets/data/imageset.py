@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xfeedback_widgets.data import pictures, wrapped
+from xfeedback_widgets.data import pictures, views, wrapped
+from xfeedback_widgets.data.boxes import Boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -130,6 +131,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     masks
         Sequence, or callable of the position in `dataset`, giving a mask ``[H, W]`` (True = relevant)
         or None. A mask covers the same field of view as the tensor fed to the model; its size is free.
+        Or :class:`~.boxes.Boxes`: those of an image's class, pushed through its resize and crop.
     labels
         One integer per image, overriding the dataset's; or, where images have several labels, an array
         ``[N, C]`` of what is there (True or 1) and what is not.
@@ -170,7 +172,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         ids: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
         groups: Sequence[int] | Tensor | None = None,
-        masks: Sequence[Any] | Callable[[int], Any] | Tensor | None = None,
+        masks: Sequence[Any] | Callable[[int], Any] | Tensor | Boxes | None = None,
         *,
         labels: Sequence[int] | Tensor | None = None,
         transform: Callable[[Any], Tensor] | None = None,
@@ -274,6 +276,12 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def has_masks(self) -> bool:
         """Whether masks were given; single images may still have none."""
         return self._store.masks is not None
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """The boxes the masks are made of, or None."""
+        masks = self._store.masks
+        return masks if isinstance(masks, Boxes) else None
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -459,7 +467,7 @@ class _Store:
         ids: Sequence[str] | None,
         class_names: Sequence[str] | None,
         groups: Sequence[int] | Tensor | None,
-        masks: Sequence[Any] | Callable[[int], Any] | Tensor | None,
+        masks: Sequence[Any] | Callable[[int], Any] | Tensor | Boxes | None,
         labels: Sequence[int] | Tensor | None,
         transform: Callable[[Any], Tensor] | None,
         picture: Callable[[int], Any] | None,
@@ -487,7 +495,7 @@ class _Store:
         self._normalization = last or self._own_normalization
         self._needs_rgb = last is not None and len(last.mean) == 3
 
-        if masks is not None and not callable(masks):
+        if masks is not None and not callable(masks) and not isinstance(masks, Boxes):
             _check_length("masks", len(masks), self.size)
         self.groups = None if groups is None else _integers("groups", groups, self.size)
         self.group_names = _group_names(self.groups, group_names)
@@ -580,6 +588,8 @@ class _Store:
     def mask(self, position: int) -> Tensor | None:
         if self.masks is None:
             return None
+        if isinstance(self.masks, Boxes):
+            return self._boxed(self.masks, position)
         mask = self.masks(position) if callable(self.masks) else self.masks[position]
         if mask is None:
             return None
@@ -587,6 +597,23 @@ class _Store:
             return pictures.to_mask(mask)
         except TypeError as error:
             raise TypeError(f"image {self.name(position)!r}: {error}") from None
+
+    def _boxed(self, boxes: Boxes, position: int) -> Tensor | None:
+        """Return where the boxes of an image's own classes are in what the model is fed."""
+        annotation = boxes.find(self.name(position))
+        if annotation is None:
+            return None
+        label, names = self.labels()[position], self.class_names()
+        shown = label.nonzero()[:, 0].tolist() if label.ndim else [int(label)]
+        wanted = {None, *(names[index] for index in shown if index >= 0)}
+        own = [box for box in annotation.boxes if box.name in wanted]
+        source = views.drawn_on(
+            self.name(position), annotation, self.source_size(position), boxes.source
+        )
+        view = views.view_of(self.preprocessing, source)
+        height, width = self.item(position)[0].shape[-2:] if view is None else view.size
+        marked = views.push(own, source, self.preprocessing, (height, width))
+        return marked if marked.any() else None
 
     def content_hash(self, position: int) -> str:
         known = self._hashes.get(position)

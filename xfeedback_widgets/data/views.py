@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from xfeedback_widgets.data.boxes import Box
+    from xfeedback_widgets.data.boxes import Annotation, Box
 
 
 def push(
@@ -76,6 +76,39 @@ def push(
             columns = _pixels(box.xmin, box.xmax, view.scale[1], view.offset[1], size[1])
             marked[rows, columns] = True
     return marked
+
+
+def drawn_on(
+    image_id: str, annotation: Annotation, source: tuple[int, int] | None, said: str
+) -> tuple[int, int]:
+    """Return (height, width) of the picture that an image's boxes were drawn on.
+
+    Parameters
+    ----------
+    image_id, said
+        The image, and where the boxes come from: for messages.
+    annotation
+        Its boxes, with the size of their picture where that is known.
+    source
+        Size of the picture in the image set, where that is known.
+
+    Raises
+    ------
+    ValueError
+        Neither is known, or they differ.
+    """
+    if source is None and annotation.size is None:
+        raise ValueError(
+            f"image {image_id!r}: neither the boxes nor the image set tell the size of the picture "
+            "the boxes were drawn on; pass size=(height, width) to the reader of boxes"
+        )
+    if source is not None and annotation.size is not None and source != annotation.size:
+        raise ValueError(
+            f"image {image_id!r} has {source[0]}×{source[1]} pixels (height×width), but "
+            f"{said} says {annotation.size[0]}×{annotation.size[1]}: the boxes "
+            "were drawn on another version of the picture"
+        )
+    return source or annotation.size  # type: ignore[return-value]
 
 
 class View(NamedTuple):
