@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,8 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 def _run(name: str, folder: Path, *, after_first: str | None = None) -> str:
     """Run a copy of the notebook, a line added after its first code cell; return what it printed."""
-    shutil.copy(NOTEBOOKS / name, folder)
+    for path in NOTEBOOKS.glob(f"{Path(name).stem}.*"):  # and the results stored beside it
+        shutil.copy(path, folder)
     notebook = nbformat.read(folder / name, as_version=4)
     if after_first is not None:
         first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
@@ -85,6 +87,34 @@ def test_gradia(tmp_path):
     assert worst["GRADIA"] > max(worst[name] for name in controls) + 0.2
     assert overlap["GRADIA"] < overlap["base"] / 2
     assert (tmp_path / "runs" / "gradia" / "CURRENT").exists()
+
+
+def test_bayesian(tmp_path):
+    """With fewer steps than it is shipped with."""
+    lighter = "base_steps, answers = 300, 40\nsettings.update(epochs=1, steps_per_epoch=80)"
+    printed = _run("04_bayesian.ipynb", tmp_path, after_first=lighter)
+    lie, now = (
+        float(re.search(rf"{words}: +([0-9.]+)", printed).group(1))
+        for words in ("corners lie", "corners lie, now")
+    )
+    assert lie < 0.88
+    assert now > lie + 0.03
+    number = r" +(-?[0-9.]+)"
+    rows = re.findall(rf"^(\S.*?){number * 5}$", printed, re.MULTILINE)
+    accuracy = {name: float(row[0]) for name, *row in rows}
+    overlap = {name: float(row[1]) for name, *row in rows}
+    controls = ["converted", "plain fine-tuning", "random masks"]
+    assert list(accuracy) == [*controls, "Bayesian feedback", "with relevant marks"]
+    for told in ("Bayesian feedback", "with relevant marks"):
+        assert accuracy[told] > max(accuracy[name] for name in controls) + 0.02
+        assert overlap[told] < min(overlap[name] for name in controls)
+    stored = (
+        json.loads(path.read_text()) if (path := tmp_path / "04_bayesian.json").exists() else {}
+    )
+    for arm in stored.get("decoys", {}).get("mean", {}):
+        assert re.search(rf"^{re.escape(arm)} +[01]\.\d{{3}} ", printed, re.MULTILINE)
+    assert "bench_bayesian.py decoys --json" in printed
+    assert (tmp_path / "runs" / "bayesian" / "CURRENT").exists()
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
