@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pets_on_scenes import mobilenet_v2, pets_on_scenes
+from pets_on_scenes import mobilenet_v2, pets_on_scenes, run_once
 from torch import nn
 
 from xfeedback_widgets import demo, metrics, units
@@ -46,7 +46,6 @@ from xfeedback_widgets.corrections import (
     PlainFineTuning,
     RandomFeedback,
 )
-from xfeedback_widgets.data import ImageSet
 from xfeedback_widgets.feedback import Feedback, UnitVerdict, Verdict
 from xfeedback_widgets.saliency import create, normalize
 from xfeedback_widgets.session import judged_map
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from xfeedback_widgets.corrections import Correction
+    from xfeedback_widgets.data import ImageSet
 
 ROOT = Path(__file__).resolve().parents[2]
 METRIC = "worst_group_accuracy"
@@ -175,20 +175,6 @@ PETS = {
     "unit_threshold": 0.262,
 }
 PROBLEMS = {"textures": textures, "pets": pets}
-
-
-@torch.no_grad()
-def run_once(trunk: nn.Module, data: ImageSet) -> ImageSet:
-    """Return the same set with the trunk's output in place of the pictures; nothing before it is trained."""
-    outputs = torch.cat([trunk(batch.images) for batch in data.batches(32)])
-    return ImageSet(
-        list(zip(outputs, data.labels.tolist(), strict=True)),
-        ids=data.ids,
-        class_names=data.class_names,
-        groups=data.groups,
-        group_names=data.group_names,
-        masks=[data.mask(index) for index in range(len(data))],
-    )
 
 
 def asked_images(problem: Problem, count: int, seed: int) -> torch.Tensor:

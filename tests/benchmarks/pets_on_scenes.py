@@ -214,7 +214,9 @@ def pets_on_scenes(
     )
 
 
-def mobilenet_v2(root: str | os.PathLike[str], *, seed: int = 0) -> models.MobileNetV2:
+def mobilenet_v2(
+    root: str | os.PathLike[str], *, stride: int = 32, seed: int = 0
+) -> models.MobileNetV2:
     """Return torchvision's MobileNetV2 with ImageNet weights and a new head of two classes.
 
     The BatchNorm layers of these weights are the identity: keep them in eval mode, as ``fine_tune`` does
@@ -224,16 +226,35 @@ def mobilenet_v2(root: str | os.PathLike[str], *, seed: int = 0) -> models.Mobil
     ----------
     root
         Folder with ``mobilenet_v2/mobilenet_v2_imagenet.pth``.
+    stride
+        Pixels per cell of the last feature map: 32 as trained, or 16, which leaves out the last halving and
+        gives maps of twice the resolution.
     seed
         Of the new head.
     """
     model = models.mobilenet_v2()
     path = Path(root) / "mobilenet_v2" / "mobilenet_v2_imagenet.pth"
     model.load_state_dict(torch.load(path, weights_only=True))
+    if stride == 16:
+        model.features[14].conv[1][0].stride = (1, 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.classifier[1] = nn.Linear(model.last_channel, len(CLASSES))
     return model.eval()
+
+
+@torch.no_grad()
+def run_once(trunk: nn.Module, data: ImageSet) -> ImageSet:
+    """Return the same set with the trunk's output in place of the pictures: what it does is never trained."""
+    outputs = torch.cat([trunk(batch.images) for batch in data.batches(32)])
+    return ImageSet(
+        list(zip(outputs, data.labels.tolist(), strict=True)),
+        ids=data.ids,
+        class_names=data.class_names,
+        groups=data.groups,
+        group_names=data.group_names,
+        masks=[data.mask(index) for index in range(len(data))],
+    )
 
 
 def _pets(root: Path, split: str) -> list[list[str]]:

@@ -13,7 +13,7 @@ from xfeedback_widgets.corrections.mask_losses import energy_loss, gradient_pena
 from xfeedback_widgets.data.augment import augmented
 from xfeedback_widgets.feedback import Feedback, RegionMask
 
-ALL = [Gradia(), Gradia.published(), ResG(), Energy(), Energy(centred=True), RightReasons()]
+ALL = [Gradia(), Gradia.published(), ResG(), Energy(), Energy(centred=False), RightReasons()]
 EXTRA = {"attention", "gradient"}
 
 

@@ -73,9 +73,10 @@ class Energy(Correction):
     Parameters
     ----------
     weight
-        Of the term.
+        Of the term. The default was chosen on validation pictures of two problems.
     centred
-        Explain a class against the mean of all; see :class:`~xfeedback_widgets.saliency.GradCAM`.
+        Explain a class against the mean of all; see :class:`~xfeedback_widgets.saliency.GradCAM`. Plain
+        Grad-CAM, as in the literature, leaves attention that all classes share unpunished.
     layer
         Target layer of Grad-CAM, by name or module; None finds it.
     """
@@ -84,7 +85,7 @@ class Energy(Correction):
     learns_from: ClassVar[frozenset[str]] = frozenset({"masks"})
 
     def __init__(
-        self, *, weight: float = 1.0, centred: bool = False, layer: str | nn.Module | None = None
+        self, *, weight: float = 3.0, centred: bool = True, layer: str | nn.Module | None = None
     ) -> None:
         self.weight = checked_weight("weight", weight)
         self.centred = centred
