@@ -227,6 +227,28 @@ def test_a_review_elsewhere_is_given_the_images(opened, review, session):
     assert not elsewhere._closed, "what was given stays open"
 
 
+def test_an_alignment_can_be_the_review(opened, session):
+    """Its queue can be ordered by robustness as well, and what it is sent is judged first."""
+    report = session.audit()
+    alignment = xf.AlignmentWidget(session, order="robustness", audit=report)
+    try:
+        assert alignment.wait()
+        assert report.scores([alignment.current])[0] == np.nanmin(report.rows["rs"])
+        widget = opened(report, session, review=alignment)
+        widget.choose(report.ranking[-1])
+        alignment.buttons["adjust"].click()
+        widget.buttons["review"].click()
+        assert widget.wait()
+        assert alignment.wait()
+        assert (alignment.mode, alignment.current) == ("judge", widget.images[0])
+        alignment.buttons["reject"].click()
+        assert alignment.wait()
+        assert alignment.current == widget.images[1]
+        assert session.feedback.verdicts[widget.images[0]].answer == "reject"
+    finally:
+        alignment.close()
+
+
 def test_held_out_images_send_their_class(opened, session, digits):
     held = xf.data.ImageSet(
         [digits[i] for i in range(30)],

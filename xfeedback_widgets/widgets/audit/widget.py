@@ -195,7 +195,9 @@ class AuditWidget(Frame):
             audit = functools.partial(session.audit, data, **options)
         return Auditor(
             audit,
-            on_progress=lambda: self.pump.post("auditing", self._painter.auditing, priority=UNASKED),
+            on_progress=lambda: self.pump.post(
+                "auditing", self._painter.auditing, priority=UNASKED
+            ),
             on_found=self._on_audited,
             on_error=lambda error: self._fail("The audit failed.", error),
         )
@@ -350,8 +352,10 @@ class AuditWidget(Frame):
         review = self._review
         if review is None:
             assert self.session is not None  # noqa: S101 - said above
-            saliency = self.report.facts["saliency"]
-            review = self._review = ReviewWidget(self.session, method=saliency, audit=self.report)
+            method = self.report.facts["saliency"]
+            review = self._review = ReviewWidget(
+                self.session, method=method if method in METHODS else None, audit=self.report
+            )
             self._own_review = True
             self.pump.post("review", functools.partial(self._open_below, review), priority=PICTURE)
         data = review.session.data
