@@ -85,6 +85,7 @@ class Problem:
     measured: ImageSet
     ceiling_measured: ImageSet
     settings: dict[str, Any]
+    energy: Energy
 
 
 def textures(seed: int, split: str) -> Problem:
@@ -97,6 +98,7 @@ def textures(seed: int, split: str) -> Problem:
         measured=getattr(problem, split),
         ceiling_measured=getattr(ceiling, split),
         settings=problem.settings,
+        energy=Energy(),
     )
 
 
@@ -134,6 +136,7 @@ def pets(seed: int, split: str) -> Problem:
         measured=sets["measured"],
         ceiling_measured=sets["measured"],
         settings=settings | {"epochs": 4, "steps_per_epoch": 40},
+        energy=Energy(weight=1.0),
     )
 
 
@@ -177,7 +180,7 @@ def look(model: nn.Module, data: ImageSet) -> dict[str, float]:
 
 def run_seed(problem: Problem, seed: int, count: int) -> dict[str, dict[str, float]]:
     drawn = draw(problem.train, count, seed)
-    gradia, energy = Gradia(), Energy()
+    gradia, energy = Gradia(), problem.energy
 
     def tune(correction: Correction) -> dict[str, float]:
         model = copy.deepcopy(problem.base)
@@ -260,7 +263,8 @@ def main() -> int:
         if seeds:
             results[name] = report(name, seeds)
             print(
-                f"  {arguments.masks} images drawn on, {arguments.split} split, {Gradia()!r}, {Energy()!r}"
+                f"  {arguments.masks} images drawn on, {arguments.split} split, "
+                f"{Gradia()!r}, {problem.energy!r}"
             )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
