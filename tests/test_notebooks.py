@@ -89,6 +89,22 @@ def test_gradia(tmp_path):
     assert (tmp_path / "runs" / "gradia" / "CURRENT").exists()
 
 
+def test_audit(tmp_path):
+    """With fewer epochs of correction, too."""
+    printed = _run("05_audit.ipynb", tmp_path, after_first="settings.update(epochs=2)")
+    lowest = re.findall(r"^ +(\d) +\d +\d+ +([01]\.\d{3}) ", printed, re.MULTILINE)[:2]
+    assert {name for name, _ in lowest} == {"3", "8"}, "the planted classes are the lowest"
+    assert min(float(accuracy) for _, accuracy in lowest) > 0.95, "and accuracy does not tell"
+    rows = re.findall(
+        r"^(\S.*?) {2,}([01]\.\d{3}) +([01]\.\d\d) +([01]\.\d\d) ", printed, re.MULTILINE
+    )
+    mean = {name: (float(three) + float(eight)) / 2 for name, _, three, eight in rows}
+    assert list(mean) == ["base", "plain fine-tuning", "random masks", "GRADIA"]
+    assert mean["GRADIA"] > max(mean["plain fine-tuning"], mean["random masks"]) + 0.1
+    assert "robustness score 0." in printed
+    assert (tmp_path / "runs" / "audit" / "CURRENT").exists()
+
+
 def test_bayesian(tmp_path):
     """With fewer steps than it is shipped with."""
     lighter = "base_steps, answers = 300, 40\nsettings.update(epochs=1, steps_per_epoch=80)"
