@@ -47,7 +47,7 @@ CUT = """() => { const root = document.querySelector('.xf-root'), box = root.get
 
 def shares(lab) -> tuple[str, str]:
     """Return the numbers beside the two bars, once they are there."""
-    lab.wait_text("are predicted right")
+    lab.wait_text("are predicted right", timeout=60_000)
     text = lab.page.locator(".xf-single .xf-facts").inner_text()
     found = [
         re.search(rf"\({term}\)\s+([<>]? ?\d+ %)", text) for term in ("aleatoric", "epistemic")
@@ -64,27 +64,29 @@ def reject(lab, first: str, count: int) -> None:
     lab.focus()
     for done in range(1, count + 1):
         lab.press("r")
-        lab.wait_until(f"len(session.feedback) == {done} and widget.wait()")
+        lab.wait_until(f"len(session.feedback) == {done} and widget.wait()", timeout=60)
     go_to(lab, first)
-    lab.wait_text("on the region that was rejected")
+    lab.wait_text("on the region that was rejected", timeout=60_000)
 
 
 def reload(lab) -> None:
     lab.page.keyboard.press("Control+s")
     lab.page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     lab.page.reload()
-    lab.wait_painted(timeout=20_000)
+    lab.wait_painted(timeout=60_000)
 
 
 def go_to(lab, image_id: str) -> None:
-    lab.wait_until(f"widget.go_to({image_id!r}) or (widget.wait() and widget.wait())")
+    lab.wait_until(f"widget.go_to({image_id!r}) or (widget.wait() and widget.wait())", timeout=60)
     lab.wait_text(f"Image {image_id}", ".xf-single")
 
 
 def test_convert_reject_ten_maps_train_and_look_again(scene):
     lab = scene([SETUP, OPEN])
-    lab.start()
-    lab.wait_until("widget.wait()")
+    lab.open()
+    lab.run_all()
+    lab.wait_painted(timeout=120_000)  # the network is trained first
+    lab.wait_until("widget.wait()", timeout=60)
     # what is on screen stays when the order takes more than a moment
     most = lab.evaluate("data.ids[int(session.worth_asking()[0].argmax())]")
     assert most in lab.evaluate("[widget.current, *widget._desk.upcoming(1)]")
@@ -97,7 +99,7 @@ def test_convert_reject_ten_maps_train_and_look_again(scene):
         ("20 draws: spread", "Spread of 20"),
     ):
         weights.select_option(value)
-        lab.wait_text(title)
+        lab.wait_text(title, timeout=60_000)
         lab.wait_until("widget.wait()")
         lab.page.wait_for_timeout(200)
         lab.shot(f"bayesian-{title.split()[0].lower()}")
@@ -108,10 +110,10 @@ def test_convert_reject_ten_maps_train_and_look_again(scene):
     lab.shot("bayesian-rejected")
     lab.focus()
     lab.press("t")
-    lab.wait_until("session.version == 2 and not session.progress.active", timeout=60)
+    lab.wait_until("session.version == 2 and not session.progress.active", timeout=120)
     lab.wait_until("widget.wait() and widget.wait()")
-    lab.wait_text("version 2", ".xf-single")
-    lab.wait_text("when it was judged")
+    lab.wait_text("version 2", ".xf-single", timeout=60_000)
+    lab.wait_text("when it was judged", timeout=60_000)
     now, judged = lab.evaluate(REJECTED)
     assert now < judged - 0.2, "attention has left what was rejected"
     shares(lab)
