@@ -2,15 +2,16 @@
 
     python tests/benchmarks/bench_audit_queue.py [drawings] [verdicts] [--seeds 5] [--split test]
 
-Textured digits (:func:`xfeedback_widgets.demo.textured_problem`). For each seed the converged model is audited
-on its own training images (``xf.audit``, Grad-CAM++, masks of the strokes), which orders the queue; the other
-arm is a random order of the same images. The first images of each queue are answered from masks and a copy
-of the model is fine-tuned on those answers, for the same number of steps with the same settings whatever
-their number: the curve is worst-group accuracy against answers given. ``drawings``: object and background are
-marked on each image, the correction is GRADIA. ``verdicts``: each map is accepted or rejected, the correction
-is CRAYON-Attention. "Answers needed" is where a curve, interpolated, first reaches a share of what the random
-queue gains with all answers; a queue that never does says so. Controls: the same steps with answers drawn by
-lot on the images of the robustness queue, with all answers.
+Textured digits (:func:`xfeedback_widgets.demo.textured_problem`). For each seed the converged model is
+audited on its own training images (``xf.audit``, Grad-CAM++, masks of the strokes), which orders the
+queue; the other arm is a random order of the same images. The first images of each queue are answered
+from masks and a copy of the model is fine-tuned on those answers, for the same number of steps with the
+same settings whatever their number: the curve is worst-group accuracy against answers given.
+``drawings``: object and background are marked on each image, the correction is GRADIA. ``verdicts``: each
+map is accepted or rejected, the correction is CRAYON-Attention. "Answers needed" is where a curve,
+interpolated, first reaches a share of what the random queue gains with all answers; a queue that never
+does says so. The control takes the same steps with answers drawn by lot on the images of the robustness
+queue.
 """
 
 from __future__ import annotations
@@ -110,6 +111,12 @@ def run_seed(
         "control": tune(everything["robustness"], RandomFeedback(correction, seed=seed)),
         "accepted": accepted,
         "off_texture": [float(background[: asked[-1]].mean()), float(background.mean())],
+        "classes": {
+            order: (
+                torch.tensor(labels[queue[: asked[-1]]]).bincount(minlength=3) / asked[-1]
+            ).tolist()
+            for order, queue in queues.items()
+        },
     }
 
 
@@ -157,13 +164,18 @@ def report(kind: str, seeds: list[dict[str, Any]], asked: Sequence[int]) -> dict
             for order, count in found.items()
         )
         print(f"answers needed for {share:.0%} of the random queue's gain ({wanted:.3f}): {said}")
-    for order in ORDERS:
-        accepted = statistics.fmean(seed["accepted"][order] for seed in seeds)
-        print(f"  {order}: {accepted:.0%} of the maps accepted") if kind == "verdicts" else None
     first, all_ = mean([seed["off_texture"] for seed in seeds])
     print(
         f"  off the texture of their class: {first:.0%} of the robustness queue, {all_:.0%} of all images"
     )
+    for order in ORDERS:
+        shares = mean([seed["classes"][order] for seed in seeds])
+        said = ", ".join(f"{share:.0%}" for share in shares)
+        accepted = statistics.fmean(seed["accepted"][order] for seed in seeds)
+        print(
+            f"  {order}: of the first {asked[-1]}, {said} are of the three classes, and {accepted:.0%} of "
+            "the maps accepted"
+        )
     return {
         "base": base,
         "curves": curves,

@@ -93,7 +93,7 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     augment: Callable[..., Any] | None = None
-    audited: int = 256
+    audited: int = 128
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
