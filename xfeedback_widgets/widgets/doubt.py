@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from xfeedback_widgets.corrections.bayesian import irrelevant_region
-from xfeedback_widgets.feedback import Feedback
 from xfeedback_widgets.metrics.localization import overlap_each
+from xfeedback_widgets.saliency import threshold
 from xfeedback_widgets.widgets.text import percent
 
 if TYPE_CHECKING:
@@ -67,11 +66,9 @@ def overlaps(session: Session, item: Explained) -> list[Overlap]:
             "what was drawn as irrelevant" if irrelevant else "all but what was drawn as relevant"
         )
         regions.append((what, marks < 0 if irrelevant else marks <= 0))
-    if verdict is not None and verdict.answer == "reject":
-        hot = getattr(session.correction, "hot", 0.5)
-        rejected = irrelevant_region(Feedback.of([verdict]), image_id, hot=hot)
-        if rejected is not None:
-            regions.append(("the region that was rejected", rejected))
+    if verdict is not None and verdict.answer == "reject" and then is not None:
+        hot = threshold(then, getattr(session.correction, "hot", 0.5))
+        regions += [("the region that was rejected", hot)] if bool(hot.any()) else []
     known = session.data.mask(session.data.index(image_id))
     if known is not None:
         regions.append(("what the mask of this image leaves out", ~known))
