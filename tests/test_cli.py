@@ -151,6 +151,29 @@ def test_exports_for_other_tools(run, tmp_path, capsys, format_, name, read, cou
     assert masks == [xf.RegionMask("digit-0", [[-1, 0, 1]])]
 
 
+def test_exports_clicks_and_hides_who_made_them(run, tmp_path, capsys):
+    def browsed(worker):
+        clicked = {"selected": True, "selectedRecord": [(0.5, 0.5, 3)]}
+        return xf.feedback.ImageNetAB("digit-0", 8, 8, worker_id=worker, **clicked)
+
+    tagged = xf.feedback.CocoAB("digit-1", 8, 8, actionHistories=[("add", "one", None, (0, 1), 5)])
+    with xf.feedback.Journal(run / "feedback.sqlite") as journal:
+        for who in ("ada", "bob"):
+            for record in (xf.Byproduct("digit-0", browsed(who), annotator=who),) * 2:
+                journal.append(record)
+        journal.append(xf.Byproduct("digit-1", tagged, annotator="ada"))
+    path = tmp_path / "clicks.json"
+    assert main(["export", str(run), str(path), "--format", "imagenet-ab", "--names", "keep"]) == 0
+    assert list(xf.feedback.import_imagenet_ab(path)) == [browsed("ada"), browsed("bob")]
+    assert main(["export", str(run), str(path), "--format", "imagenet-ab"]) == 0
+    hidden = [record.worker_id for record in xf.feedback.import_imagenet_ab(path)]
+    assert len({*hidden, "ada", "bob"}) == 4
+    assert main(["export", str(run), str(path), "--format", "coco-ab"]) == 0
+    assert list(xf.feedback.import_coco_ab(path)) == [tagged]
+    assert main(["export", str(run), str(tmp_path / "all.csv")]) == 0
+    assert "ada" not in (tmp_path / "all.csv").read_text()
+
+
 def test_trains_on_the_answers_of_a_directory(problem, tmp_path, capsys):
     module = __import__(problem)
     with xf.Session(directory="run", **module.build()) as session:

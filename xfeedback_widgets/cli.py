@@ -20,8 +20,13 @@ from typing import TYPE_CHECKING, Any
 from xfeedback_widgets import __version__, audit
 from xfeedback_widgets.data import UnreadableImageError, image_folder, mask_folder, read_boxes
 from xfeedback_widgets.feedback import (
+    CocoAB,
+    Feedback,
+    ImageNetAB,
     Journal,
     JournalError,
+    anonymous,
+    export_ab,
     export_coco,
     export_label_studio,
     export_png,
@@ -40,6 +45,7 @@ _EXPECTED = (
 )  # fmt: skip
 
 
+_BYPRODUCTS = {"coco-ab": CocoAB, "imagenet-ab": ImageNetAB}
 _FOR_TOOLS = {"coco": export_coco, "label-studio": export_label_studio, "png": export_png}
 
 
@@ -100,8 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("output", type=Path, help="ends in .jsonl, .csv or .parquet")
     export.add_argument(
         "--format",
-        choices=sorted(_FOR_TOOLS),
-        help="for other tools instead: masks as PNG (a folder or .zip) or COCO, or Label Studio's tasks",
+        choices=sorted([*_FOR_TOOLS, *_BYPRODUCTS]),
+        help="for other tools instead: masks as PNG (a folder or .zip) or COCO, or Label Studio's tasks; "
+        "or clicks and paths as in ImageNet-AB and COCO-AB (.json)",
+    )
+    export.add_argument(
+        "--names",
+        choices=("hash", "keep"),
+        default="hash",
+        help="who answered: a hash that is another one in each export (default), or their names",
     )
     export.set_defaults(command=_export)
 
@@ -288,10 +301,18 @@ def _existing(directory: Path, name: str) -> Path:
 
 def _export(arguments: argparse.Namespace) -> int:
     with Journal(_existing(arguments.directory, "feedback.sqlite")) as journal:
-        if arguments.format:
-            written = f"{_FOR_TOOLS[arguments.format](journal.feedback(), arguments.output)} images"
+        records = journal.records()
+        records = anonymous(records) if arguments.names == "hash" else records
+        feedback, output = Feedback.of(records), arguments.output
+        if arguments.format in _BYPRODUCTS:
+            kind = _BYPRODUCTS[arguments.format]
+            found = (one.trace for given in feedback.byproducts.values() for one in given)
+            traces = [trace for trace in found if isinstance(trace, kind)]
+            written = f"{export_ab(traces, output, workers='keep')} records"
+        elif arguments.format:
+            written = f"{_FOR_TOOLS[arguments.format](feedback, output)} images"
         else:
-            written = f"{export_records(journal.records(), arguments.output)} answers"
+            written = f"{export_records(records, output)} answers"
         if journal.damage:
             print(f"xfeedback: {journal.damage}", file=sys.stderr)
     print(f"{written} written to {arguments.output}")

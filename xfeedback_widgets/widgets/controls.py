@@ -174,7 +174,7 @@ class ImageControls(Board):
             self.weights_field = dropdown("Weights", kinds, "means", text)
             fields.insert(4, self.weights_field)
         # what is kept of those who answer stands below the fields, as wide as all of them
-        self.kept = ipywidgets.HTML(layout=ipywidgets.Layout(grid_column="1 / -1"))
+        self.kept = classed(ipywidgets.HTML(), "xf-wide")
         self.settings = classed(ipywidgets.HBox([*fields, self.kept]), "xf-settings")
 
     def _view_buttons(
