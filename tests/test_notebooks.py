@@ -133,6 +133,25 @@ def test_bayesian(tmp_path):
     assert (tmp_path / "runs" / "bayesian" / "CURRENT").exists()
 
 
+def test_luab(tmp_path):
+    """With fewer epochs, too."""
+    printed = _run("06_luab.ipynb", tmp_path, after_first="settings.update(epochs=3)")
+    inside, chance = map(float, re.search(r"^([01]\.\d+) of 400 .*: ([01]\.\d+)", printed).groups())
+    assert inside > 0.75
+    assert chance < 0.5
+    rows = re.findall(
+        r"^(\S.*?) {2,}([01]\.\d{3}) +([01]\.\d{3}) +([01]\.\d{3})$", printed, re.MULTILINE
+    )
+    accuracy = {name: float(share) for name, share, _, _ in rows}
+    on_digit = {name: float(share) for name, _, _, share in rows}
+    controls = ["base", "plain fine-tuning", "random points, head", "random points, map"]
+    assert [*controls[:3], "LUAB, head", controls[3], "LUAB, map"] == list(accuracy)
+    assert on_digit["LUAB, map"] > max(on_digit[name] for name in controls) + 0.03
+    assert accuracy["LUAB, map"] > max(accuracy[name] for name in controls)
+    assert (tmp_path / "runs" / "luab" / "clicks.json").exists()
+    assert (tmp_path / "runs" / "luab" / "CURRENT").exists()
+
+
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebooks_are_kept_without_output(path):
     notebook = nbformat.read(path, as_version=4)

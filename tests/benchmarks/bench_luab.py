@@ -8,7 +8,8 @@ MobileNetV2 are trained from ImageNet's weights on cached activations of the one
 pictures, with a simulated click on each training picture (82.9 % of them on the pet, as people's were), as
 many steps for each arm; λ and the number of steps were chosen on the validation set. ``coco``: 228 photos
 with several labels; five folds, frozen MobileNetV2 but for its last block, icons placed by simulation.
-``bubbleview``: real people's clicks, how often they are where others looked.
+``bubbleview``: real people's clicks, replayed through the records of the browsing page, and how often they are
+where others looked.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from xfeedback_widgets.feedback import (
 from xfeedback_widgets.metrics import click_quality, evaluate, hit_rate
 from xfeedback_widgets.simulate import Annotator
 from xfeedback_widgets.training import fine_tune
+from xfeedback_widgets.widgets.browse.tracer import BrowseTrace, apply, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BARS = {"step_ratio": 1.05, "forwards": 1}
@@ -314,6 +316,13 @@ def coco(arguments: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
 # -- real clicks -----------------------------------------------------------------------------------
 
 
+def _replayed(record: ImageNetAB) -> ImageNetAB:
+    size = (record.originalImageHeight, record.originalImageWidth)
+    trace = BrowseTrace(record.imageID, size, record.worker_id or "unknown")
+    apply([trace], rows_of(record))
+    return trace.record()
+
+
 def bubbleview(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     folder = arguments.root / "bubbleview"
     found = {}
@@ -326,7 +335,8 @@ def bubbleview(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
             looked.setdefault(record.imageID, []).append(record.mouseTracking[:, :2])
         of_image: dict[str, list[tuple[float, float]]] = {}
         final: dict[str, list[tuple[float, float]]] = {}
-        series = import_bubbleview(folder / f"{clicks}.mat")
+        # as if these people had sat before a BrowseWidget: what its page would have sent, and its records
+        series = [_replayed(record) for record in import_bubbleview(folder / f"{clicks}.mat")]
         for record in series:
             places = [click[:2] for click in record.selectedRecord]
             of_image.setdefault(record.imageID, []).extend(places)
