@@ -51,7 +51,7 @@ def overlaps(session: Session, item: Explained) -> list[Overlap]:
     -------
     list of Overlap
         On what was drawn, on the hot region of a map that was rejected, and on what the image's own mask
-        leaves out; none of an empty map. What it was: of the map that was judged.
+        leaves out; none of an empty map. What it was: of the map that was judged, under earlier weights.
     """
     feedback, image_id = session.feedback, item.image_id
     verdict, drawn = feedback.verdicts.get(image_id), feedback.masks.get(image_id)
@@ -76,7 +76,8 @@ def overlaps(session: Session, item: Explained) -> list[Overlap]:
     for what, region in regions:
         share = _share(now, region)
         if not math.isnan(share):
-            before = math.nan if then is None else _share(then, region)
+            judged_now = verdict is not None and verdict.version == item.view.version
+            before = math.nan if then is None or judged_now else _share(then, region)
             found.append(Overlap(what, share, None if math.isnan(before) else before))
     return found
 
