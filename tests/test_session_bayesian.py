@@ -132,6 +132,9 @@ def test_stopping_leaves_what_is_not_known_open(make_session):
     worth, _ = session.worth_asking(batch_size=50, stop=lambda: rounds.append(1) or len(rounds) > 1)
     assert worth[:50].isfinite().all()
     assert worth[50:].isnan().all()
+    for by in bayesian.ASKING:
+        none, _ = session.worth_asking(by, batch_size=7, samples=3, stop=lambda: True)
+        assert none.shape == worth.shape
     assert session.worth_asking(batch_size=50)[0].isfinite().all()
     assert len(session.experience(stop=lambda: True)[0]) == 0
 

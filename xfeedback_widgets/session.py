@@ -577,7 +577,7 @@ class Session:
             return torch.stack([predicted.entropy, predicted.mutual_information], 1)
 
         both, version = self._sweep(f"uncertainty, {samples}", uncertainty, batch_size, stop)
-        return both[:, 0 if by == "entropy" else 1], version
+        return both.flatten(1)[:, 0 if by == "entropy" else -1], version
 
     def experience(
         self, *, samples: int = 20, stop: Callable[[], bool] | None = None
