@@ -19,7 +19,7 @@ names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 data = ImageSet([data[i] for i in range(500)], ids=data.ids[:500], class_names=names,
                 masks=[data.mask(i) for i in range(500)])
 model = small_cnn(1, data.num_classes)
-learn(model, data, epochs=12)
+learn(model, data, epochs=8)
 """
 OPEN = """
 session = xf.Session(model, data, tempfile.mkdtemp(dir="."), validation=data, annotator="me",
@@ -47,7 +47,7 @@ def opened(scene):
         lab = scene([setup, last], width=width)
         lab.open()
         lab.run_all()
-        lab.page.wait_for_function(SEEN, timeout=60_000)
+        lab.page.wait_for_function(SEEN, timeout=120_000)
         lab.wait_until("widget.wait()")
         return lab
 
