@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from xfeedback_widgets.corrections import Luab
 from xfeedback_widgets.data import ImageSet
 from xfeedback_widgets.feedback import export_ab, import_coco_ab
 from xfeedback_widgets.session import Session
-from xfeedback_widgets.widgets import TagWidget
+from xfeedback_widgets.widgets import BrowseWidget, TagWidget
 from xfeedback_widgets.widgets.tag.desk import COCO_GROUPS, grouped
 from xfeedback_widgets.widgets.tag.tracer import GROUP, OPEN, PATH, PUT, TAKE
 
@@ -204,3 +206,41 @@ def test_hostile_names_and_wrong_options(make_model, digits, tmp_path, session):
         TagWidget(session, group={})
     with pytest.raises(ValueError, match="images is empty"):
         TagWidget(session, images=[])
+
+
+def test_what_was_tagged_is_learned_from_pictures_with_several_labels(digits, tmp_path):
+    torch.manual_seed(0)
+    images = torch.stack([digits[i][0] for i in range(32)])
+    flags = torch.nn.functional.one_hot(digits.labels[:32], 3).bool()
+    flags[:, 2] |= flags[:, 0]
+    data = ImageSet(
+        [(image, None) for image in images],
+        ids=digits.ids[:32],
+        class_names=digits.class_names,
+        labels=flags,
+    )
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, 2, 1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(4, 3),
+    )  # fmt: skip
+    directory = tmp_path / "s"
+    with Session(model, data, directory, Luab(weight=1.0), annotator="me", epochs=1) as opened:
+        widget = TagWidget(opened)
+        assert widget.wait()
+        for number in range(8):
+            rows = [(PUT, c, 0.5, 0.25, 0, 10) for c in flags[number].nonzero()[:, 0].tolist()]
+            send(widget, (OPEN, 0, 0, 0, 0, 0), *rows, number=number + 1, visit=number)
+            widget.buttons["skip"].click()
+            assert widget.wait()
+        assert {i: len(p) for i, p in opened.feedback.points.items()} == {
+            data.ids[n]: int(flags[n].sum()) for n in range(8)
+        }
+        widget.buttons["train"].click()
+        assert widget.wait()
+        assert opened.wait(timeout=60).state == "done"
+        assert opened.version == 1
+        again = Luab()
+        again.prepare(model, data, opened.feedback)
+        assert torch.equal((again._weights > 0)[:8], flags[:8])
+        widget.close()
+        assert BrowseWidget(opened, "two", page_size=12).close() is None

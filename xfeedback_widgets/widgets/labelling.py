@@ -12,9 +12,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets.widgets import keys
-from xfeedback_widgets.widgets.alignment.hand import Hand
 from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.bridge import Bridge
+from xfeedback_widgets.widgets.hand import Hand
 from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, UNASKED, USUAL
 from xfeedback_widgets.widgets.text import escape
 

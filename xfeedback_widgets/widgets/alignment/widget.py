@@ -1,7 +1,7 @@
 """AlignmentWidget: judge what a model attends to, redraw what is unreasonable, watch it change.
 
 This module joins the parts. Whatever a person does, on the page or by key, is handed to one thread that
-does it in order (`hand.py`): it writes to the journal, moves on and posts. The explainer fetches, the
+does it in order (`../hand.py`): it writes to the journal, moves on and posts. The explainer fetches, the
 pump paints; callbacks do nothing but hand over.
 
 The canvas shows what the journal holds. A finished stroke is recorded as the mask it leaves, the latest
@@ -25,11 +25,11 @@ from xfeedback_widgets.widgets import keys as key_table
 from xfeedback_widgets.widgets.alignment import learning
 from xfeedback_widgets.widgets.alignment.controls import KEYS, VIEWS, AlignmentControls
 from xfeedback_widgets.widgets.alignment.desk import WORDS, AlignmentDesk
-from xfeedback_widgets.widgets.alignment.hand import Hand
 from xfeedback_widgets.widgets.alignment.matrix import CELLS
 from xfeedback_widgets.widgets.alignment.painter import AlignmentPainter
 from xfeedback_widgets.widgets.bridge import Bridge
 from xfeedback_widgets.widgets.drawing import Drawing
+from xfeedback_widgets.widgets.hand import Hand
 from xfeedback_widgets.widgets.images import ImageWidget
 from xfeedback_widgets.widgets.parts import check_choices, class_indices, refuse_unknown
 from xfeedback_widgets.widgets.pump import PICTURE
