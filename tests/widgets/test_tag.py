@@ -171,6 +171,8 @@ def test_the_end_is_said(tag):
     widget.buttons["back"].click()
     assert widget.wait()
     assert widget.board.visit == 7
+    with pytest.raises(ValueError, match="'digit-6' is not among"):
+        widget.go_to("digit-6")
 
 
 def test_groups():

@@ -118,6 +118,10 @@ class TagDesk(Walk):
         with self.lock:
             return self._queue.upcoming(count)
 
+    def asks(self, position: int) -> bool:
+        """Whether a picture is asked about at all."""
+        return position in self._order
+
     def number(self, position: int) -> int:
         """Return which page of the work a picture is, from 0."""
         return self._order.index(position)

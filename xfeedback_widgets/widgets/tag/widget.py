@@ -155,9 +155,18 @@ class TagWidget(LabellingWidget):
         return list(self._desk.seen().values())
 
     def go_to(self, image_id: str) -> None:
-        """Show a picture, wherever it is in the queue."""
+        """Show a picture, wherever it is in the queue.
+
+        Raises
+        ------
+        KeyError
+            No such picture.
+        ValueError
+            It is not among those that were asked for.
+        """
         position = self.session.data.index(image_id)
-        self._desk.number(position)  # refuses one that is not asked about
+        if not self._desk.asks(position):
+            raise ValueError(f"image {image_id!r} is not among those given as images=")
         go = functools.partial(self._go, functools.partial(self._desk.go_to_position, position))
         self._hand.do(self._guarded("show this picture", go))
 
