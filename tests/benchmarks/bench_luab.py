@@ -6,10 +6,10 @@
 turn; forwards and FLOPs are counted. ``pets``: cats and dogs on sea and forest; the last blocks of
 MobileNetV2 are trained from ImageNet's weights on cached activations of the ones before, on correlated
 pictures, with a simulated click on each training picture (82.9 % of them on the pet, as people's were), as
-many steps for each arm; λ and the number of steps were chosen on the validation set. ``coco``: 228 photos
-with several labels; five folds, frozen MobileNetV2 but for its last block, icons placed by simulation.
-``bubbleview``: real people's clicks, replayed through the records of the browsing page, and how often they are
-where others looked.
+many steps for each arm; λ and the number of steps were chosen on the validation set. "map" has no head: the
+saliency map itself is drawn to the point. ``coco``: 228 photos with several labels; five folds, frozen
+MobileNetV2 but for its last block, icons placed by simulation. ``bubbleview``: real people's clicks, replayed
+through the records of the browsing page, and how often they are where others looked.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ CORRELATION = 0.98
 CUT = 14  # MobileNetV2's blocks before this one stay as they are
 PETS = {"weight": 10.0, "epochs": 15, "lr": 3e-4, "batch_size": 64}
 COCO = {"weight": 10.0, "epochs": 12, "lr": 3e-4, "batch_size": 32}
+MAP_WEIGHT = 0.1  # as Luab's documentation has it, not tuned
 FOLDS = 5
 
 
@@ -152,6 +153,8 @@ def _arms(weight: float, seed: int) -> dict[str, object]:
         "plain": PlainFineTuning(),
         "random points": RandomFeedback(Luab(weight=weight), seed=seed),
         "LUAB": Luab(weight=weight),
+        "random, map": RandomFeedback(Luab(weight=MAP_WEIGHT, head="map"), seed=seed),
+        "LUAB, map": Luab(weight=MAP_WEIGHT, head="map"),
     }
 
 
