@@ -4,14 +4,14 @@
 
 Textured digits (:func:`xfeedback_widgets.demo.textured_problem`). For each seed the converged model is
 audited on its own training images (``xf.audit``, Grad-CAM++, masks of the strokes), which orders the
-queue; the other arm is a random order of the same images. The first images of each queue are answered
-from masks and a copy of the model is fine-tuned on those answers, for the same number of steps with the
-same settings whatever their number: the curve is worst-group accuracy against answers given.
-``drawings``: object and background are marked on each image, the correction is GRADIA. ``verdicts``: each
-map is accepted or rejected, the correction is CRAYON-Attention. "Answers needed" is where a curve,
-interpolated, first reaches a share of what the random queue gains with all answers; a queue that never
-does says so. The control takes the same steps with answers drawn by lot on the images of the robustness
-queue.
+queue; the other arms are the same scores with the classes in turn, since the lowest scores may be those
+of one class, and a random order of the same images. The first images of each queue are answered from
+masks and a copy of the model is fine-tuned on those answers, for the same number of steps with the same
+settings whatever their number: the curve is worst-group accuracy against answers given. ``drawings``:
+object and background are marked on each image, the correction is GRADIA. ``verdicts``: each map is
+accepted or rejected, the correction is CRAYON-Attention. "Answers needed" is where a curve, interpolated,
+first reaches a share of what the random queue gains with all answers; a queue that never does says so.
+The control takes the same steps with answers drawn by lot on the images of the robustness queue.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from xfeedback_widgets.demo import Problem
 
 METRIC = "worst_group_accuracy"
-ORDERS = ("robustness", "random")
+ORDERS = ("robustness", "in turn", "random")
 CONTROL = "random answers"
 ASKED = {"drawings": (8, 16, 32, 64), "verdicts": (25, 50, 100, 200)}
 SHARES = (0.25, 0.5, 0.75)
@@ -76,13 +76,28 @@ def verdicts(problem: Problem, chosen: Sequence[int]) -> Feedback:
     )
 
 
+def in_turn(queue: Sequence[int], labels: Sequence[int]) -> list[int]:
+    """Take the first of each class, then the second of each, and so on."""
+    taken: dict[int, int] = {}
+    turns = []
+    for place, index in enumerate(queue):
+        turns.append((taken.setdefault(labels[index], 0), place, index))
+        taken[labels[index]] += 1
+    return [index for _, _, index in sorted(turns)]
+
+
 def run_seed(
     problem: Problem, kind: str, seed: int, asked: Sequence[int], split: str
 ) -> dict[str, Any]:
     report = xf.audit(problem.model, problem.train)
     scores = report.scores(problem.train.ids)
     labels = problem.train.labels.numpy()
-    queues = {order: arrange(order, labels, robustness=scores, seed=seed) for order in ORDERS}
+    lowest = arrange("robustness", labels, robustness=scores)
+    queues = {
+        "robustness": lowest,
+        "in turn": in_turn(lowest, labels.tolist()),
+        "random": arrange("random", labels, seed=seed),
+    }
     answer = {"drawings": drawings, "verdicts": verdicts}[kind]
     correction = Gradia() if kind == "drawings" else problem.correction
 
