@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 METRIC = "worst_group_accuracy"
 ORDERS = ("robustness", "in turn", "random")
 CONTROL = "random answers"
-ASKED = {"drawings": (8, 16, 32, 64), "verdicts": (25, 50, 100, 200)}
+ASKED = {"drawings": (3, 6, 12, 24), "verdicts": (25, 50, 100, 200)}
 SHARES = (0.25, 0.5, 0.75)
 
 
