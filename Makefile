@@ -45,7 +45,7 @@ lint: $(VENV)/.test
 
 test: lint
 	tests/browser/install_chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m tests.benchmarks

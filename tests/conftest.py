@@ -16,6 +16,13 @@ from xfeedback_widgets.feedback import Feedback, Verdict
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several processes one thread: more would wait for each other on busy cores."""
+    if hasattr(config, "workerinput"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the browser's tests last: its driver keeps an event loop running in the main thread."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
