@@ -292,6 +292,7 @@ def test_tag_by_mouse_and_by_keyboard(scene):
     lab.page.locator(".xf-group[aria-selected=true]").focus()
     for key in KEYS:
         lab.press(key)
+    lab.page.wait_for_function("!document.querySelector('.xf-unsaved')")  # what was pressed last, too
     lab.wait_until("len(widget.placed) == 5 and widget.wait()")
     lab.shot("byproducts-tag-keys")
     record, actions = page.recorded()
