@@ -98,29 +98,36 @@ function attach(model, root, cleanup) {
 
   // the pointer's path over the picture that is judged or drawn on, where it is to be kept; whoever answers
   // has sent it before
-  let path = [], pathTimer = 0, sampled = -Infinity, since = performance.now(), traced = model.get("traced");
+  let path = [], pathTimer = 0, restTimer = 0, sampled = -Infinity, since = performance.now(), traced = model.get("traced");
   const sendPath = () => {
     clearTimeout(pathTimer);
     pathTimer = 0;
     if (path.length) model.send({ kind: "path", name: traced }, undefined, [new Float32Array(path).buffer]);
     path = [];
   };
+  const place = (picture, event, at) => {
+    sampled = at;
+    const box = picture.getBoundingClientRect();
+    path.push((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, Math.max(0, Math.round(at - since)));
+    pathTimer ||= setTimeout(sendPath, PATH);
+  };
   const retrace = () => {
+    clearTimeout(restTimer);
     sendPath();
     traced = model.get("traced");
     since = performance.now();
   };
   listen(root, "pointermove", (event) => {
     const picture = traced && event.target.closest(".xf-traced")?.querySelector(".xf-picture");
-    if (!picture || event.timeStamp - sampled < SAMPLE) return;
-    sampled = event.timeStamp;
-    const box = picture.getBoundingClientRect();
-    path.push((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, Math.max(0, Math.round(sampled - since)));
-    pathTimer ||= setTimeout(sendPath, PATH);
+    clearTimeout(restTimer);
+    if (!picture) return;
+    const early = SAMPLE - (event.timeStamp - sampled);
+    if (early <= 0) place(picture, event, event.timeStamp);
+    else restTimer = setTimeout(place, early, picture, event, sampled + SAMPLE); // if it rests there
   }, true);
   for (const type of ["pointerdown", "pointerup"]) listen(root, type, sendPath, true);
   model.on("change:traced", retrace);
-  cleanup.push(() => { model.off("change:traced", retrace); clearTimeout(pathTimer); });
+  cleanup.push(() => { model.off("change:traced", retrace); clearTimeout(pathTimer); clearTimeout(restTimer); });
 
   // names for screen readers: ipywidgets has no aria attributes, so they are put on by selector
   const describe = () => {
