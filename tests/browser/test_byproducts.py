@@ -292,7 +292,8 @@ def test_tag_by_mouse_and_by_keyboard(scene):
     lab.page.locator(".xf-group[aria-selected=true]").focus()
     for key in KEYS:
         lab.press(key)
-    lab.page.wait_for_function("!document.querySelector('.xf-unsaved')")  # what was pressed last, too
+    # what was pressed last, too
+    lab.page.wait_for_function("!document.querySelector('.xf-unsaved')")
     lab.wait_until("len(widget.placed) == 5 and widget.wait()")
     lab.shot("byproducts-tag-keys")
     record, actions = page.recorded()
