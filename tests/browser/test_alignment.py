@@ -87,7 +87,6 @@ def judge(lab, answers: str) -> None:
 def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
     lab = opened()
     drag(lab, (0.2, 0.3), (0.6, 0.5))  # nothing can be drawn in this step, but the path is kept
-    lab.page.wait_for_timeout(200)  # the pointer rests before the answer, as a hand would
     judge(lab, "iai")
     path = np.array(lab.evaluate("session.feedback.verdicts['digit-0'].pointer.tolist()"))
     np.testing.assert_allclose(path[[0, -1], :2], [(0.2, 0.3), (0.6, 0.5)], atol=0.01)

@@ -98,8 +98,9 @@ function attach(model, root, cleanup) {
 
   // the pointer's path over the picture that is judged or drawn on, where it is to be kept; whoever answers
   // has sent it before
-  let path = [], pathTimer = 0, restTimer = 0, sampled = -Infinity, since = performance.now(), traced = model.get("traced");
+  let path = [], pathTimer = 0, resting = null, restTimer = 0, sampled = -Infinity, since = performance.now(), traced = model.get("traced");
   const sendPath = () => {
+    settle();
     clearTimeout(pathTimer);
     pathTimer = 0;
     if (path.length) model.send({ kind: "path", name: traced }, undefined, [new Float32Array(path).buffer]);
@@ -111,19 +112,27 @@ function attach(model, root, cleanup) {
     path.push((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, Math.max(0, Math.round(at - since)));
     pathTimer ||= setTimeout(sendPath, PATH);
   };
-  const retrace = () => {
+  const settle = () => {
     clearTimeout(restTimer);
+    if (resting) place(...resting);
+    resting = null;
+  };
+  const retrace = () => {
     sendPath();
     traced = model.get("traced");
     since = performance.now();
   };
   listen(root, "pointermove", (event) => {
     const picture = traced && event.target.closest(".xf-traced")?.querySelector(".xf-picture");
+    resting = null;
     clearTimeout(restTimer);
     if (!picture) return;
     const early = SAMPLE - (event.timeStamp - sampled);
     if (early <= 0) place(picture, event, event.timeStamp);
-    else restTimer = setTimeout(place, early, picture, event, sampled + SAMPLE); // if it rests there
+    else { // kept if the pointer stays, or something is pressed
+      resting = [picture, event, sampled + SAMPLE];
+      restTimer = setTimeout(settle, early);
+    }
   }, true);
   for (const type of ["pointerdown", "pointerup"]) listen(root, type, sendPath, true);
   model.on("change:traced", retrace);
