@@ -21,6 +21,7 @@ from xfeedback_widgets.corrections.bayesian import (
     evidence_on,
     inattention,
     irrelevant_region,
+    scale_free_density,
 )
 from xfeedback_widgets.data import Batch, ImageSet, decoy_digits
 from xfeedback_widgets.data.augment import augmented
@@ -95,6 +96,40 @@ def test_dense_density_equals_the_indexed_one():  # eqs. 14-16
     assert density[2] == 0
     beyond = mean.masked_fill(~evidence, torch.inf)  # what is no evidence does not enter
     torch.testing.assert_close(evidence_density(beyond, std, evidence), expected)
+
+
+def test_the_scale_free_density_measures_activations_by_those_elsewhere():
+    mean = torch.tensor([[[[3.0, -9.0], [1.0, -2.0]]]])  # elsewhere 1² and 0²: s² = 1/2
+    evidence = torch.tensor([[[[True, True], [False, False]]]])
+    assert scale_free_density(mean, evidence).tolist() == [-0.5 * 9 / 0.5]
+    mean, evidence = torch.randn(3, 4, 5, 5, requires_grad=True), torch.rand(3, 1, 5, 5) < 0.3
+    density = scale_free_density(mean, evidence)
+    torch.testing.assert_close(scale_free_density(1e-3 * mean, evidence), density)
+    (gradient,) = torch.autograd.grad(density.sum(), mean)
+    torch.testing.assert_close((gradient * mean).sum((1, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    # nothing to measure: no evidence, nothing but evidence, nothing active elsewhere
+    for active, marked in ((mean, False), (mean, True), (-mean.abs(), evidence)):
+        marked = torch.as_tensor(marked).expand(3, 1, 5, 5)
+        nothing = scale_free_density(active, marked)
+        assert not nothing.any()
+        assert torch.autograd.grad(nothing.sum(), mean)[0].isfinite().all()
+
+
+def test_the_scale_free_loss_is_the_equation(model, data, feedback):
+    correction = prepared(model, data, feedback, weight=0.01, scale_free=True)
+    batch = data.batch(range(6))
+    torch.manual_seed(5)
+    losses = correction.loss(model, batch)
+    torch.manual_seed(5)
+    mean, std = moments_at(model, batch.images)
+    drawn = mean + std * torch.randn_like(std)
+    evidence = torch.zeros(6, 1, 8, 8, dtype=torch.bool)
+    evidence[[2, 3, 5], :, :2, :2] = True
+    logits = head(model, drawn.masked_fill(evidence, 0))
+    density = scale_free_density(mean, evidence)
+    assert (density != 0).tolist() == [False, False, True, True, False, True]
+    total = F.cross_entropy(logits, batch.labels) + bayesian.kl(model) / len(data)
+    torch.testing.assert_close(losses.total, total - 0.01 * density.mean())
 
 
 @pytest.mark.parametrize("draws", [1, 3])
@@ -343,7 +378,14 @@ def test_plain_fine_tuning_of_a_bayesian_network_is_its_control(model, data, fee
     )
 
 
-def test_masks_turn_attention_away_from_decoys():
+@pytest.mark.parametrize(
+    ("form", "overlap"),
+    [
+        ({"weight": 1e-3, "sigma_floor": 0.01}, 0.9),
+        ({"weight": 0.1, "scale_free": True}, 0.5),
+    ],
+)
+def test_masks_turn_attention_away_from_decoys(form, overlap):
     torch.manual_seed(0)
     train = decoy_digits("train", masks="decoys")
     valid = decoy_digits("valid", masks="decoys")
@@ -353,14 +395,14 @@ def test_masks_turn_attention_away_from_decoys():
     fine_tune(model, train, Feedback(), plain, steps_per_epoch=40, **common)
     decoys = (~train.mask(0)).numpy()
     masks = Feedback.of(RegionMask(i, np.where(decoys, -1, 0)) for i in train.ids[:60])
-    told = BayesianFeedback(weight=1e-3, kl_weight=cold, sigma_floor=0.01)
+    told = BayesianFeedback(kl_weight=cold, **form)
     reached = []
     for correction in (plain, told):
         tuned = copy.deepcopy(model)
         fine_tune(tuned, train, masks, correction, steps_per_epoch=100, **common)
         reached.append(evaluate(tuned, valid, saliency="gradcam"))
     assert reached[1]["accuracy"] > reached[0]["accuracy"] + 0.04
-    assert reached[1]["attribution_overlap"] < 0.9 * reached[0]["attribution_overlap"]
+    assert reached[1]["attribution_overlap"] < overlap * reached[0]["attribution_overlap"]
 
 
 def test_inattention_is_one_minus_the_share_of_grad_cam_on_what_is_relevant(model, data):

@@ -3,8 +3,8 @@
 What a person calls irrelevant must not move the prediction: where an irrelevant region meets the maps of
 the last convolution, the activation is *observed to be zero*. Training conditions the forward on that
 evidence and raises its density. The equations are :func:`evidence_on` and :func:`evidence_density`, pure
-functions over tensors; :func:`inattention`, beyond the paper, asks for attention to what is relevant. The
-class looks up what was called so in the images of a batch. The Bayesian layers are in ``bayesian``.
+functions over tensors; beyond the paper, :func:`scale_free_density` measures activations by each other, and
+:func:`inattention` asks for attention to what is relevant. The class looks up what was called so in the images of a batch. The Bayesian layers are in ``bayesian``.
 """
 
 from __future__ import annotations
@@ -75,6 +75,36 @@ def evidence_density(mean: Tensor, std: Tensor, evidence: Tensor) -> Tensor:
     mean, std = mean.float(), std.float()
     cost = 0.5 * (mean / std).square() + std.log() + _LOG_SQRT_TWO_PI
     return -torch.where(evidence, cost, 0.0).flatten(1).sum(1)
+
+
+def scale_free_density(mean: Tensor, evidence: Tensor) -> Tensor:
+    """Log-density of the evidence, rectified activations in units of what they are elsewhere in the image.
+
+    :func:`evidence_density` can be raised while attention stays where it is: by making all activations
+    small, or by drawing them with so much noise that anything could have been observed. In units of what
+    the other activations of the image are, only what is evidence can become smaller.
+
+    Parameters
+    ----------
+    mean
+        Float ``[N, K, u, v]`` of the activations before the rectifier.
+    evidence
+        bool, broadcasting to `mean`: true where the activation is observed to be zero.
+
+    Returns
+    -------
+    Tensor
+        ``−½ Σ (μ⁺ / s)²`` over the evidence, float32 ``[N]``, with ``s²`` the mean of ``(μ⁺)²`` over what
+        is no evidence; the same for all positive multiples of `mean`. 0 for an image without evidence,
+        or without any positive activation elsewhere.
+    """
+    squares = mean.float().relu().square()
+    inside = torch.where(evidence, squares, 0.0).flatten(1).sum(1)
+    outside = torch.where(evidence, 0.0, squares).flatten(1).sum(1)
+    cells = (~evidence).expand_as(squares).flatten(1).sum(1)
+    measurable = outside > 0
+    scale = torch.where(measurable, outside / cells.clamp_min(1), 1.0)
+    return torch.where(measurable, -0.5 * inside / scale, 0.0)
 
 
 def inattention(activations: Tensor, logits: Tensor, labels: Tensor, relevant: Tensor) -> Tensor:
@@ -169,6 +199,11 @@ class BayesianFeedback(Correction):
         teach a LeNet nothing), and a "cold" posterior of 0.01 or so is what can be learned.
     sigma_floor
         Smallest ``σ_a`` in the density, which grows beyond all bounds where ``σ_a`` goes to 0.
+    scale_free
+        Beyond the paper: take :func:`scale_free_density` instead, with weights about 0.1; a network then
+        cannot get away with making all of its activations small. It needs a rectifier after the
+        convolution, and neither ``gradient_mask``, for what is rectified away is not counted, nor
+        ``sigma_floor``.
     hot
         Share of a rejected map's maximum, in [0, 1), above which a region is hot.
     relevant
@@ -186,7 +221,7 @@ class BayesianFeedback(Correction):
     Examples
     --------
     >>> BayesianFeedback(weight=3e-4)
-    BayesianFeedback(weight=0.0003, gradient_mask=True, mc_samples=1, kl_weight=1, sigma_floor=1e-06)
+    BayesianFeedback(weight=0.0003, gradient_mask=True, sigma_floor=1e-06, mc_samples=1, kl_weight=1)
     """
 
     name: ClassVar[str] = "Bayesian feedback"
@@ -200,6 +235,7 @@ class BayesianFeedback(Correction):
         mc_samples: int = 1,
         kl_weight: float = 1.0,
         sigma_floor: float = 1e-6,
+        scale_free: bool = False,
         hot: float = 0.5,
         relevant: float = 0.0,
         layer: str | nn.Module | None = None,
@@ -219,6 +255,7 @@ class BayesianFeedback(Correction):
         self.mc_samples = mc_samples
         self.kl_weight = kl_weight
         self.sigma_floor = sigma_floor
+        self.scale_free = scale_free
         self.hot = hot
         self.relevant = checked_weight("relevant", relevant)
         self.layer = layer
@@ -238,14 +275,19 @@ class BayesianFeedback(Correction):
             "mc_samples": 1,
             "kl_weight": 1.0,
             "sigma_floor": 1e-6,
+            "scale_free": False,
         }
         return cls(**paper | overrides)
 
     def __repr__(self) -> str:
+        form = (
+            "scale_free=True"
+            if self.scale_free
+            else f"gradient_mask={self.gradient_mask}, sigma_floor={self.sigma_floor:g}"
+        )
         return (
-            f"BayesianFeedback(weight={self.weight:g}, gradient_mask={self.gradient_mask}, "
-            f"mc_samples={self.mc_samples}, kl_weight={self.kl_weight:g}, "
-            f"sigma_floor={self.sigma_floor:g}"
+            f"BayesianFeedback(weight={self.weight:g}, {form}, "
+            f"mc_samples={self.mc_samples}, kl_weight={self.kl_weight:g}"
             + (f", relevant={self.relevant:g})" if self.relevant else ")")
         )
 
@@ -330,20 +372,24 @@ class BayesianFeedback(Correction):
         if len(answered):
             # a slice, because answered images come last in a batch and a view costs nothing
             rows = slice(int(answered[0]), int(answered[-1]) + 1)
-            trunk = _Trunk(rows)
+            trunk, looks_ahead = _Trunk(rows), self.gradient_mask and not self.scale_free
 
             def condition(mean: Tensor, std: Tensor) -> Tensor:
                 nonlocal density, activations
                 activations = drawn = type(layer).draw(layer, mean, std)
                 evidence = self._evidence_of(batch, (mean.shape[2], mean.shape[3]))
                 evidence = evidence.repeat(draws, 1, 1, 1)
-                if self.gradient_mask:
+                if looks_ahead:
                     evidence = evidence & trunk.influential(model, layer, images, drawn)
-                floored = std[rows].clamp_min(self.sigma_floor)
-                density = evidence_density(mean[rows], floored, evidence[rows]).sum() / len(images)
+                if self.scale_free:
+                    found = scale_free_density(mean[rows], evidence[rows])
+                else:
+                    floored = std[rows].clamp_min(self.sigma_floor)
+                    found = evidence_density(mean[rows], floored, evidence[rows])
+                density = found.sum() / len(images)
                 return drawn.masked_fill(evidence, 0)
 
-            with trunk.listening(model, when=self.gradient_mask), intercepted(layer, condition):
+            with trunk.listening(model, when=looks_ahead), intercepted(layer, condition):
                 logits = logits_of(model(images)).float()
         else:
             logits = logits_of(model(images)).float()
