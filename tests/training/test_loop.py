@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -241,11 +242,26 @@ def test_nothing_to_train_is_said(digits, answers):
         ({"lr": float("nan")}, ValueError, "lr must be positive and finite, got nan"),
         ({"answered_share": 1.0}, ValueError, r"answered_share must be in \[0, 1\)"),
         ({"precision": "fp16"}, ValueError, "precision must be"),
+        ({"lr_schedule": "linear"}, ValueError, "lr_schedule must be 'constant' or 'cosine'"),
     ],
 )
 def test_wrong_settings_are_named(make_model, digits, answers, setting, error, message):
     with pytest.raises(error, match=message):
         fine_tune(make_model(), digits, answers, PlainFineTuning(), **setting)
+
+
+@pytest.mark.parametrize("lr_schedule", ["constant", "cosine"])
+def test_the_learning_rate_falls_along_half_a_cosine(make_model, digits, answers, lr_schedule):
+    rates, made = [], []
+    fine_tune(
+        make_model(), digits, answers, PlainFineTuning(),
+        epochs=2, steps_per_epoch=5, lr_schedule=lr_schedule,
+        optimizer=lambda p: made.append(torch.optim.Adam(p, 1e-2)) or made[0],
+        on_step=lambda step: rates.append(made[0].param_groups[0]["lr"]),
+    )  # fmt: skip
+    after = [0.5 * (1 + math.cos(math.pi * step / 10)) for step in range(1, 11)]
+    expected = after if lr_schedule == "cosine" else [1.0] * 10
+    assert rates == pytest.approx([1e-2 * share for share in expected], abs=1e-9)
 
 
 def test_bfloat16_and_channels_last_train(make_model, digits, answers):

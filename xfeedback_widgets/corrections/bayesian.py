@@ -4,7 +4,8 @@ What a person calls irrelevant must not move the prediction: where an irrelevant
 the last convolution, the activation is *observed to be zero*. Training conditions the forward on that
 evidence and raises its density. The equations are :func:`evidence_on` and :func:`evidence_density`, pure
 functions over tensors; beyond the paper, :func:`scale_free_density` measures activations by each other, and
-:func:`inattention` asks for attention to what is relevant. The class looks up what was called so in the images of a batch. The Bayesian layers are in ``bayesian``.
+:func:`inattention` asks for attention to what is relevant. The class looks up what was called so in the
+images of a batch. The Bayesian layers are in ``bayesian``.
 """
 
 from __future__ import annotations

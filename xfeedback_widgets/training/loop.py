@@ -59,6 +59,9 @@ class Settings:
         answers are not drowned by many images. 0 is the papers' plain shuffling.
     lr, weight_decay
         Of Adam.
+    lr_schedule
+        ``"constant"``, or ``"cosine"`` for a rate that falls to 0 along half a cosine until the last step
+        of the run: the weights it ends with scatter less, for a run that has time to end.
     optimizer
         Other optimiser: a callable from the list of trainable parameters to a
         ``torch.optim.Optimizer``; ``lr`` and ``weight_decay`` are then its own business.
@@ -87,6 +90,7 @@ class Settings:
     answered_share: float = 0.5
     lr: float = 1e-4
     weight_decay: float = 0.0
+    lr_schedule: Literal["constant", "cosine"] = "constant"
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None
     freeze_batchnorm: bool = True
     seed: int = 0
@@ -105,6 +109,10 @@ class Settings:
             raise ValueError(f"answered_share must be in [0, 1), got {self.answered_share}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
+        if self.lr_schedule not in ("constant", "cosine"):
+            raise ValueError(
+                f"lr_schedule must be 'constant' or 'cosine', got {self.lr_schedule!r}"
+            )
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
         if self.audited < 0:
@@ -262,7 +270,7 @@ def iterate(
             yield Epoch(0, epochs, _validate(model, validation, correction, settings))
 
         optimizer = _optimizer([*parameters, *correction.parameters()], settings)
-        stepper = _Stepper(model, correction, optimizer, settings)
+        stepper = _Stepper(model, correction, optimizer, settings, steps * epochs)
         prefetch = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load"))
         load = _loader(data, parameters[0], settings)
         upcoming = prefetch.submit(load, next(batches))
@@ -315,6 +323,14 @@ def _optimizer(parameters: list[nn.Parameter], settings: Settings) -> torch.opti
     return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
+def _learning_rate(
+    optimizer: torch.optim.Optimizer, settings: Settings, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if settings.lr_schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+
+
 class _Stepper:
     """One optimiser step, in as many micro-batches as memory allows."""
 
@@ -324,10 +340,12 @@ class _Stepper:
         correction: Correction,
         optimizer: torch.optim.Optimizer,
         settings: Settings,
+        steps: int,
     ) -> None:
         self._model = model
         self._correction = correction
         self._optimizer = optimizer
+        self._rate = _learning_rate(optimizer, settings, steps)
         self._autocast = settings.precision == "bfloat16"
         self._micro_batch = settings.batch_size
         self._draws: contextlib.AbstractContextManager[Any] = (
@@ -355,6 +373,7 @@ class _Stepper:
                 "lower lr or the correction's weights"
             )
         self._optimizer.step()
+        self._rate.step()
         return losses
 
     def _gradients(self, batch: Batch) -> Losses:
