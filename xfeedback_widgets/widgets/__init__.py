@@ -4,7 +4,7 @@
 :class:`NeuronWidget` judges units, :class:`BrowseWidget` and :class:`TagWidget` label pictures,
 :class:`AuditWidget` looks through an audit; these are the public names. `review.py` and `alignment/` join
 the parts of the first two on what every review of images does (`images.py`), `neurons/` holds those of
-the third, `browse/` and `tag/` those of the next two (`labelling.py`, `capture.py`), `audit/` those of the
+the third, `browse/` and `tag/` those of the next two (`labelling/`, `capture.py`), `audit/` those of the
 last, and `base.py`, `board.py` and `walk.py` what all share. The canvas is `drawing/`. The views
 (`single.py`, `grid.py`, `compare.py`, `training_panel.py`) lay things out; `stage.py`, `colors.py` and
 `layout.py` draw; `queue.py` decides what comes next; `pump.py` and `explainer.py` are the two threads;

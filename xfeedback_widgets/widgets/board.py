@@ -1,6 +1,6 @@
 """The board a widget is laid out on: buttons that say their keys, status line; on a session, training panel.
 
-Rows that wrap and fields with a label are made here, too.
+Rows that wrap, bars of progress and fields with a label are made here, too.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class Board(Buttons):
     ) -> None:
         super().__init__(bridge, chosen, press)
         self.training = TrainingPanel(session, self.button)
+
+
+def progress_bar(name: str, *, most: int = 1) -> ipywidgets.IntProgress:
+    """Return an empty bar with a CSS class of its own, full at `most`."""
+    return classed(ipywidgets.IntProgress(min=0, max=most, value=0), "xf-progress", name)
 
 
 def row(children: Sequence[ipywidgets.Widget]) -> ipywidgets.HBox:

@@ -12,7 +12,7 @@ import ipywidgets
 
 from xfeedback_widgets.saliency import METHODS
 from xfeedback_widgets.widgets import colors, grid
-from xfeedback_widgets.widgets.board import Board, classed, dropdown, row
+from xfeedback_widgets.widgets.board import Board, classed, dropdown, progress_bar, row
 from xfeedback_widgets.widgets.compare import CompareView
 from xfeedback_widgets.widgets.explainer import SAMPLES
 from xfeedback_widgets.widgets.grid import GridView
@@ -77,11 +77,7 @@ class ImageControls(Board):
         super().__init__(session, bridge, chosen, press)
         self.names = tuple(session.data.class_names)
         self.summary = ipywidgets.HTML()
-        self.bar = classed(
-            ipywidgets.IntProgress(min=0, max=max(1, len(session.data)), value=0),
-            "xf-progress",
-            "xf-answer-bar",
-        )
+        self.bar = progress_bar("xf-answer-bar", most=max(1, len(session.data)))
         self.weights_field: ipywidgets.Dropdown | None = None
         self._make_fields(session.bayesian, method, target, order, colormap, opacity)
         self.compare = CompareView(self.names, self.button, on_ready)

@@ -8,7 +8,7 @@ import ipywidgets
 
 from xfeedback_widgets.widgets.audit.desk import SHOWN
 from xfeedback_widgets.widgets.audit.gallery import Gallery
-from xfeedback_widgets.widgets.board import Buttons, classed, row
+from xfeedback_widgets.widgets.board import Buttons, classed, progress_bar, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,9 +57,7 @@ class AuditControls(Buttons):
         self.facts = ipywidgets.HTML()
         self.gallery = Gallery()
         self.note = ipywidgets.HTML()
-        self.bar = classed(
-            ipywidgets.IntProgress(min=0, max=1, value=0), "xf-progress", "xf-audit-bar"
-        )
+        self.bar = progress_bar("xf-audit-bar")
         classes = classed(
             ipywidgets.VBox([row([self.filter, *self._list_buttons()]), self.table]), "xf-column"
         )

@@ -1,14 +1,14 @@
-"""All that can be seen and pressed on the browsing pages, built once, and how it is painted."""
+"""What surrounds the browsing pages in particular, and how they are painted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import ipywidgets
-
-from xfeedback_widgets.widgets.board import Board, classed, row
-from xfeedback_widgets.widgets.labelling import KEPT, TRAINING_KEYS, learning_notice
-from xfeedback_widgets.widgets.painter import BasePainter
+from xfeedback_widgets.widgets.labelling.controls import (
+    TRAINING_KEYS,
+    LabellingControls,
+    LabellingPainter,
+)
 from xfeedback_widgets.widgets.text import counted, escape
 
 if TYPE_CHECKING:
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
     from xfeedback_widgets.widgets.browse.desk import BrowseDesk
     from xfeedback_widgets.widgets.browse.pages import Pages
     from xfeedback_widgets.widgets.explainer import Picture
-    from xfeedback_widgets.widgets.loader import Loader
 
 KEYS = {"next_page": "pagedown", "previous_page": "pageup", **TRAINING_KEYS}
-NAMES = {
-    ".xf-answer-bar .progress": "Share of pictures seen",
-    ".xf-training-bar .progress": "Progress of the training",
+
+_TURNING = {
+    "previous_page": ("Previous page", "Go to the page before"),
+    "next_page": ("Next page", "Write this page down and go to the next"),
 }
-"""Names for screen readers, by CSS selector, where ipywidgets has no label of its own."""
 
 
-class BrowseControls(Board):
-    """The widgets of the browsing pages and their arrangement.
+class BrowseControls(LabellingControls):
+    """The widgets of the browsing pages.
 
     Parameters
     ----------
@@ -40,6 +39,8 @@ class BrowseControls(Board):
     class_name, description : str
         What is asked for, as plain text.
     """
+
+    page: Pages
 
     def __init__(
         self,
@@ -52,59 +53,23 @@ class BrowseControls(Board):
         class_name: str,
         description: str,
     ) -> None:
-        super().__init__(session, bridge, chosen, press)
-        self.pages = pages
+        super().__init__(session, bridge, chosen, press, page=pages, turning=_TURNING)
         about = f"<p>{escape(description)}</p>" if description else ""
-        self.question = classed(
-            ipywidgets.HTML(
-                f"Click every picture that shows: <strong>{escape(class_name)}</strong>{about}"
-            ),
-            "xf-question",
+        self.question.value = (
+            f"Click every picture that shows: <strong>{escape(class_name)}</strong>{about}"
         )
-        self.summary = ipywidgets.HTML()
-        self.bar = classed(
-            ipywidgets.IntProgress(min=0, max=1, value=0), "xf-progress", "xf-answer-bar"
-        )
-        self.notice = ipywidgets.HTML()
-        turning = row(
-            [
-                self.button("previous_page", "Previous page", "Go to the page before"),
-                self.button("next_page", "Next page", "Write this page down and go to the next"),
-                classed(ipywidgets.HTML(f'<span class="xf-muted">{KEPT}</span>'), "xf-kept"),
-            ]
-        )
-        self.children = [
-            bridge,
-            row([self.summary, self.bar]),
-            self.question,
-            self.notice,
-            pages,
-            turning,
-            self.status,
-            self.training,
-        ]
 
 
-class BrowsePainter(BasePainter):
-    """Paints the browsing pages.
+class BrowsePainter(LabellingPainter):
+    """Paints the browsing pages; the parameters are those of :class:`LabellingPainter`."""
 
-    Parameters
-    ----------
-    session : Session
-    desk : BrowseDesk
-    controls : BrowseControls
-    loader : Loader
-    """
-
-    def __init__(
-        self, session: Session, desk: BrowseDesk, controls: BrowseControls, loader: Loader
-    ) -> None:
-        super().__init__(session, controls)
-        self._desk, self._controls, self._loader = desk, controls, loader
+    _controls: BrowseControls
+    _desk: BrowseDesk
+    _share = "Share of pictures seen"
 
     def content(self) -> None:
         """Paint the open page, and bring its neighbours into the browser."""
-        desk, pages = self._desk, self._controls.pages
+        desk, pages = self._desk, self._controls.page
         here = desk.number
         near = [n for n in (here, here + 1, here - 1) if 0 <= n < desk.pages]
         found = {n: pictures for n in near if (pictures := self._loader.ready(n)) is not None}
@@ -117,24 +82,17 @@ class BrowsePainter(BasePainter):
             pages.put(number, _tiles(pictures))
 
     def header(self) -> None:
-        """Paint how much has been seen."""
-        desk, controls = self._desk, self._controls
-        seen, total = desk.seen(), desk.length
-        selected = sum(trace.selected for trace in seen.values())
-        controls.summary.value = (
-            f"<strong>Page {desk.number + 1} of {desk.pages}</strong> · {len(seen)} of "
-            f"{counted(total, 'picture')} seen, {selected} selected"
-        )
-        controls.bar.max, controls.bar.value = max(1, total), len(seen)
-        controls.buttons["previous_page"].disabled = desk.number == 0
-        controls.notice.value = notice = learning_notice(self._session)
-        controls.notice.layout.display = "" if notice else "none"
-        controls.bridge.names = NAMES
+        """Paint how much has been seen, and whether there is a page before."""
+        super().header()
+        self._controls.buttons["previous_page"].disabled = self._desk.number == 0
 
-    def resend(self) -> None:
-        """Send again all that is painted: a dropped message must not leave a wrong screen."""
-        self._controls.pages.send_state()
-        super().resend()
+    def _progress(self) -> tuple[int, str]:
+        desk, seen = self._desk, self._desk.seen()
+        selected = sum(trace.selected for trace in seen.values())
+        return len(seen), (
+            f"<strong>Page {desk.number + 1} of {desk.pages}</strong> · {len(seen)} of "
+            f"{counted(desk.length, 'picture')} seen, {selected} selected"
+        )
 
 
 def _tiles(pictures: tuple[Picture | None, ...]) -> list[dict[str, object]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xfeedback_widgets.feedback import Byproduct, ImageNetAB
 from xfeedback_widgets.widgets.browse.tracer import BrowseTrace
-from xfeedback_widgets.widgets.walk import Walk
+from xfeedback_widgets.widgets.labelling.desk import LabellingDesk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MIXED_IN = 0.2
 
 
-class BrowseDesk(Walk):
-    """Where a person is in the pictures of one class.
+class BrowseDesk(LabellingDesk):
+    """Where a person is in the pictures of one class; the key of one is its page and its tile there.
 
     Parameters
     ----------
@@ -43,12 +43,10 @@ class BrowseDesk(Walk):
     def __init__(
         self, session: Session, *, target: int, positions: Sequence[int], page_size: int
     ) -> None:
-        super().__init__(page_size)
+        super().__init__(session, positions, page_size)
         self.mode = "grid"
         self.size, self.target = page_size, target
         self.traces: dict[int, tuple[BrowseTrace | None, ...]] = {}
-        self._session = session
-        self._order = tuple(positions)
         self.begin(self._order)
         seen = self.seen()
         ids = session.data.ids
@@ -75,16 +73,11 @@ class BrowseDesk(Walk):
 
     def seen(self) -> dict[str, ImageNetAB]:
         """Return what this annotator's journal says of each picture of the class, by image id."""
-        data, me = self._session.data, self._session.annotator
-        found = {}
-        byproducts = self._session.feedback.byproducts
-        for position in self._order:
-            for one in byproducts.get(data.ids[position], ()):
-                if (one.annotator, one.target) == (me, self.target) and isinstance(
-                    one.trace, ImageNetAB
-                ):
-                    found[one.image_id] = one.trace
-        return found
+        return {
+            one.image_id: one.trace
+            for one in self._own()
+            if one.target == self.target and isinstance(one.trace, ImageNetAB)
+        }
 
     def open(self, number: int, pictures: Sequence[Picture | None]) -> None:
         """Begin to note what happens on a page, going on from what the journal has."""
@@ -105,11 +98,27 @@ class BrowseDesk(Walk):
             traces = self.traces.get(number, ())
             return [n for n, trace in enumerate(traces) if trace is not None and trace.selected]
 
-    def byproduct(self, number: int, tile: int) -> Byproduct:
-        """Return what a picture has seen as a record for the journal."""
+    def trace_of(self, key: tuple[int, int]) -> BrowseTrace:
+        """Return what a picture that was on a page has seen."""
+        number, tile = key
         trace = self.traces[number][tile]
         assert trace is not None  # noqa: S101  nothing happens to a picture that is not there
-        record = trace.record()
+        return trace
+
+    def due(self, left: int | None = None) -> list[tuple[int, int]]:
+        """Return the keys of pictures of which more was seen than is recorded, and of all on a page left."""
+        with self.lock:
+            return [
+                (number, tile)
+                for number, traces in self.traces.items()
+                for tile, trace in enumerate(traces)
+                if trace is not None and (trace.dirty or (number == left and not trace.recorded))
+            ]
+
+    def byproduct(self, key: tuple[int, int]) -> Byproduct:
+        """Return what a picture has seen as a record for the journal."""
+        number, tile = key
+        record = self.trace_of(key).record()
         return Byproduct(
             self.ids_of(number)[tile],
             record,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xfeedback_widgets.feedback import Click, Hover, ImageNetAB, Point
-from xfeedback_widgets.widgets.tracing import check_row, due, near, whole
+from xfeedback_widgets.widgets.labelling.tracer import Trace
+from xfeedback_widgets.widgets.tracing import check_row, near, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,26 +23,21 @@ NOWHERE = Point(-1.0, -1.0)
 """Where a key selected a picture that nobody pointed at: off it, so that nothing is learned from it."""
 
 
-class BrowseTrace:
+class BrowseTrace(Trace):
     """What one picture of a browsing page has seen so far.
 
     Parameters
     ----------
-    image_id : str
-    size : tuple of int
-        Height and width of the picture in pixels.
-    worker : str
-        Who.
+    image_id, size, worker
+        As for :class:`~.labelling.tracer.Trace`.
     before : ImageNetAB, optional
         What was recorded earlier; the record goes on from there.
 
     Attributes
     ----------
     selected : bool
-    dirty : bool
-        Whether something happened since :meth:`record` was called last.
-    recorded : bool
-        Whether there is a record at all; a picture that was shown and not touched is one as well.
+    dirty, recorded : bool
+        As for :class:`~.labelling.tracer.Trace`.
 
     Examples
     --------
@@ -56,22 +52,18 @@ class BrowseTrace:
     def __init__(
         self, image_id: str, size: tuple[int, int], worker: str, before: ImageNetAB | None = None
     ) -> None:
-        self._image_id, self._size, self._worker = image_id, size, worker
-        self._place: tuple[float, float, float, float] | None = None
+        super().__init__(image_id, size, worker, before)
         self._hovers: list[Hover] = []
-        self._path: list[tuple[float, float, float]] = []
         self._clicks: list[Click] = []
         self._looked = self._last = 0.0
         self._since: float | None = None  # the pointer came, while the picture is not selected
         self._over = False
         self.selected = False
-        self.dirty, self.recorded = False, before is not None
         if before is not None:
             self._continue(before)
 
     def _continue(self, before: ImageNetAB) -> None:
         self._hovers, self._clicks = list(before.hoveredRecord), list(before.selectedRecord)
-        self._path = [(x, y, at) for x, y, at in before.mouseTracking.tolist()]
         self._looked, self.selected = before.estimateTime or 0.0, before.selected
         times = [hover.time for hover in self._hovers] + [at for *_, at in self._path]
         self._last = max([*times, *(click.time or 0.0 for click in self._clicks), 0.0])
@@ -79,11 +71,6 @@ class BrowseTrace:
             self._place = (*before.imagePosition, before.imageWidth, before.imageHeight)
         if self._hovers and self._hovers[-1].action == "enter":
             self._hovers.append(Hover("leave", self._last))  # the page was closed under the pointer
-
-    def put(self, place: tuple[float, float, float, float]) -> None:
-        """Note where the picture lies on its page: x, y, width and height in CSS pixels."""
-        if min(place[2:]) > 0:
-            self._place = place
 
     def add(self, what: int, x: float, y: float, time: float) -> None:
         """Note what happened.
@@ -100,8 +87,8 @@ class BrowseTrace:
         point = near(x, y)
         self._last, self.dirty = time, True
         if what == MOVE:
-            if not self.selected and due(self._path, time):
-                self._path.append((*point, whole(time)))
+            if not self.selected:
+                self._move(point, whole(time))
         elif what == ENTER and not self._over:
             self._over = True
             self._hovers.append(Hover("enter", whole(time)))

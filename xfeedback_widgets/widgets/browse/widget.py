@@ -16,11 +16,10 @@ from xfeedback_widgets.widgets.browse.controls import KEYS, BrowseControls, Brow
 from xfeedback_widgets.widgets.browse.desk import MIXED_IN, BrowseDesk, candidates
 from xfeedback_widgets.widgets.browse.pages import Pages
 from xfeedback_widgets.widgets.browse.tracer import apply
-from xfeedback_widgets.widgets.labelling import LabellingWidget
+from xfeedback_widgets.widgets.labelling.widget import LabellingWidget
 from xfeedback_widgets.widgets.layout import Look
 from xfeedback_widgets.widgets.loader import Loader
 from xfeedback_widgets.widgets.parts import check_choice, class_indices, refuse_unknown
-from xfeedback_widgets.widgets.pump import PICTURE
 from xfeedback_widgets.widgets.text import counted
 
 if TYPE_CHECKING:
@@ -117,7 +116,6 @@ class BrowseWidget(LabellingWidget):
             )
         chosen = key_table.choose(keys, KEYS)
         self._start(session)
-        self._unwritten: set[tuple[int, int]] = set()  # selections: page and tile
         self._desk = BrowseDesk(session, target=target, positions=positions, page_size=page_size)
         self.pages = self._page = Pages(on_batch=self._on_batch, on_error=self._on_bad_message)
         self._controls = BrowseControls(
@@ -163,8 +161,8 @@ class BrowseWidget(LabellingWidget):
 
     # ------------------------------------------------------------------ what happens
 
-    def _take(self, batch: Batch) -> bool:
-        """Note what a page tells, and write selections down."""
+    def _note(self, batch: Batch) -> set[tuple[int, int]]:
+        """Note what a page tells; selections are to be on disk."""
         desk, number = self._desk, batch.visit
         with desk.lock:
             traces = desk.traces.get(number)
@@ -173,38 +171,10 @@ class BrowseWidget(LabellingWidget):
             for trace, place in zip(traces, batch.places, strict=False):
                 if trace is not None:
                     trace.put(place)
-            touched = apply(traces, batch.rows)
-            self._unwritten |= {(number, tile) for tile in touched}
-        for page, tile in sorted(self._unwritten):
-            self._record(page, tile)
-        return bool(touched)
+            return {(number, tile) for tile in apply(traces, batch.rows)}
 
     def _saved(self, batch: Batch) -> str:
         return f"Saved: {counted(len(self._desk.chosen(batch.visit)), 'picture')} selected."
-
-    def _record(self, number: int, tile: int) -> None:
-        with self._desk.lock:
-            record = self._desk.byproduct(number, tile)
-        try:
-            self.session.record(record)
-        except Exception:
-            trace = self._desk.traces[number][tile]
-            assert trace is not None  # noqa: S101  it has just been recorded
-            trace.dirty = True
-            raise
-        self._unwritten.discard((number, tile))
-
-    def _write(self, left: int | None = None) -> None:
-        """Write down what happened since it was last written, and all pictures of a page that was left."""
-        with self._desk.lock:
-            due = [
-                (number, tile)
-                for number, traces in self._desk.traces.items()
-                for tile, trace in enumerate(traces)
-                if trace is not None and (trace.dirty or (number == left and not trace.recorded))
-            ]
-        for number, tile in due:
-            self._record(number, tile)
 
     # ------------------------------------------------------------------ where to
 
@@ -215,7 +185,8 @@ class BrowseWidget(LabellingWidget):
             desk.turn(by)
             here = desk.number
         self._refresh()  # before anything is written: nobody waits for the disk
-        self._write(left)
+        for key in desk.due(left):
+            self._record(key)
         if by > 0 and here == left:
             self._say("Saved: this was the last page.")
         else:
@@ -241,7 +212,7 @@ class BrowseWidget(LabellingWidget):
         pictures = self._loader.ready(number)
         if pictures is not None:
             self._desk.open(number, pictures)
-            self.pump.post("content", self._painter.content, priority=PICTURE)
+            self._paint_content()
 
     # ------------------------------------------------------------------ without a kernel
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from xfeedback_widgets.widgets import grid, keys
-from xfeedback_widgets.widgets.board import Board, classed, dropdown, row
+from xfeedback_widgets.widgets.board import Board, classed, dropdown, progress_bar, row
 from xfeedback_widgets.widgets.neurons.collector import ORDERS
 from xfeedback_widgets.widgets.neurons.grid import UnitGrid
 from xfeedback_widgets.widgets.neurons.single import UnitView
@@ -67,9 +67,7 @@ class UnitControls(Board):
         super().__init__(session, bridge, chosen, press)
         names = tuple(session.data.class_names)
         self.summary = ipywidgets.HTML()
-        self.bar = classed(
-            ipywidgets.IntProgress(min=0, max=1, value=0), "xf-progress", "xf-answer-bar"
-        )
+        self.bar = progress_bar("xf-answer-bar")
         self.notice = ipywidgets.HTML()
         self._make_collecting()
         self.order_field = dropdown(
@@ -117,9 +115,7 @@ class UnitControls(Board):
 
     def _make_collecting(self) -> None:
         self.collect_text = ipywidgets.HTML()
-        self.collect_bar = classed(
-            ipywidgets.IntProgress(min=0, max=1, value=0), "xf-progress", "xf-collect-bar"
-        )
+        self.collect_bar = progress_bar("xf-collect-bar")
         button = self.button(
             "collect", "Stop collecting", "Stop collecting patches, or start again"
         )

@@ -1,14 +1,14 @@
-"""All that can be seen and pressed on the tagging page, built once, and how it is painted."""
+"""What surrounds the tagging page in particular, and how it is painted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import ipywidgets
-
-from xfeedback_widgets.widgets.board import Board, classed, row
-from xfeedback_widgets.widgets.labelling import KEPT, TRAINING_KEYS, learning_notice
-from xfeedback_widgets.widgets.painter import BasePainter
+from xfeedback_widgets.widgets.labelling.controls import (
+    TRAINING_KEYS,
+    LabellingControls,
+    LabellingPainter,
+)
 from xfeedback_widgets.widgets.text import counted, escape, shorten
 
 if TYPE_CHECKING:
@@ -16,20 +16,19 @@ if TYPE_CHECKING:
 
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.bridge import Bridge
-    from xfeedback_widgets.widgets.loader import Loader
     from xfeedback_widgets.widgets.tag.board import TagBoard
     from xfeedback_widgets.widgets.tag.desk import TagDesk
 
 KEYS = {"skip": "pagedown", "back": "pageup", **TRAINING_KEYS}
-NAMES = {
-    ".xf-answer-bar .progress": "Share of pictures tagged",
-    ".xf-training-bar .progress": "Progress of the training",
+
+_TURNING = {
+    "back": ("Previous picture", "Go to the picture before"),
+    "skip": ("Next picture", "Write this picture down and go to the next one"),
 }
-"""Names for screen readers, by CSS selector, where ipywidgets has no label of its own."""
 
 
-class TagControls(Board):
-    """The widgets of the tagging page and their arrangement.
+class TagControls(LabellingControls):
+    """The widgets of the tagging page.
 
     Parameters
     ----------
@@ -37,6 +36,8 @@ class TagControls(Board):
         As for :class:`~.board.Board`.
     page : TagBoard
     """
+
+    page: TagBoard
 
     def __init__(
         self,
@@ -46,51 +47,15 @@ class TagControls(Board):
         press: Callable[[str], None],
         page: TagBoard,
     ) -> None:
-        super().__init__(session, bridge, chosen, press)
-        self.page = page
-        self.summary = ipywidgets.HTML()
-        self.bar = classed(
-            ipywidgets.IntProgress(min=0, max=1, value=0), "xf-progress", "xf-answer-bar"
-        )
-        self.question = classed(ipywidgets.HTML(), "xf-question")
-        self.notice = ipywidgets.HTML()
-        turning = row(
-            [
-                self.button("back", "Previous picture", "Go to the picture before"),
-                self.button(
-                    "skip", "Next picture", "Write this picture down and go to the next one"
-                ),
-                classed(ipywidgets.HTML(f'<span class="xf-muted">{KEPT}</span>'), "xf-kept"),
-            ]
-        )
-        self.children = [
-            bridge,
-            row([self.summary, self.bar]),
-            self.question,
-            self.notice,
-            page,
-            turning,
-            self.status,
-            self.training,
-        ]
+        super().__init__(session, bridge, chosen, press, page=page, turning=_TURNING)
 
 
-class TagPainter(BasePainter):
-    """Paints the tagging page.
+class TagPainter(LabellingPainter):
+    """Paints the tagging page; the parameters are those of :class:`LabellingPainter`."""
 
-    Parameters
-    ----------
-    session : Session
-    desk : TagDesk
-    controls : TagControls
-    loader : Loader
-    """
-
-    def __init__(
-        self, session: Session, desk: TagDesk, controls: TagControls, loader: Loader
-    ) -> None:
-        super().__init__(session, controls)
-        self._desk, self._controls, self._loader = desk, controls, loader
+    _controls: TagControls
+    _desk: TagDesk
+    _share = "Share of pictures tagged"
 
     def content(self) -> None:
         """Paint the picture with its icons."""
@@ -119,17 +84,7 @@ class TagPainter(BasePainter):
     def _ask(self, text: str) -> None:
         self._controls.question.value = escape(text)
 
-    def header(self) -> None:
-        """Paint how much has been tagged."""
-        desk, controls = self._desk, self._controls
-        done, total = len(desk.seen()), desk.length
-        controls.summary.value = f"<strong>{done} of {counted(total, 'picture')}</strong> tagged"
-        controls.bar.max, controls.bar.value = max(1, total), done
-        controls.notice.value = notice = learning_notice(self._session)
-        controls.notice.layout.display = "" if notice else "none"
-        controls.bridge.names = NAMES
-
-    def resend(self) -> None:
-        """Send again all that is painted: a dropped message must not leave a wrong screen."""
-        self._controls.page.send_state()
-        super().resend()
+    def _progress(self) -> tuple[int, str]:
+        done = len(self._desk.seen())
+        total = counted(self._desk.length, "picture")
+        return done, f"<strong>{done} of {total}</strong> tagged"

@@ -7,8 +7,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 from xfeedback_widgets.feedback import Byproduct, CocoAB
+from xfeedback_widgets.widgets.labelling.desk import LabellingDesk
 from xfeedback_widgets.widgets.tag.tracer import TagTrace
-from xfeedback_widgets.widgets.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,8 +77,8 @@ def grouped(
     return found | ({"Other": rest} if rest else {})
 
 
-class TagDesk(Walk):
-    """Where a person is in the pictures.
+class TagDesk(LabellingDesk):
+    """Where a person is in the pictures; the key of one is its position in the data.
 
     Parameters
     ----------
@@ -99,11 +99,10 @@ class TagDesk(Walk):
     def __init__(
         self, session: Session, *, positions: Sequence[int], groups: Mapping[str, Sequence[int]]
     ) -> None:
-        super().__init__(page_size=1)
+        super().__init__(session, positions, page_size=1)
         self.icons = tuple(session.data.class_names)
         self.groups = tuple(groups)
         self.traces: dict[int, TagTrace | None] = {}
-        self._session, self._order = session, tuple(positions)
         self._hit = uuid.uuid4().hex  # of this piece of work
         self.reread()
         self.begin(self._order)
@@ -128,14 +127,7 @@ class TagDesk(Walk):
 
     def seen(self) -> dict[str, CocoAB]:
         """Return what this annotator's journal says of each picture, by image id."""
-        data, me = self._session.data, self._session.annotator
-        byproducts = self._session.feedback.byproducts
-        return {
-            one.image_id: one.trace
-            for position in self._order
-            for one in byproducts.get(data.ids[position], ())
-            if one.annotator == me and isinstance(one.trace, CocoAB)
-        }
+        return {one.image_id: one.trace for one in self._own() if isinstance(one.trace, CocoAB)}
 
     def reread(self) -> None:
         """Read from the journal which pictures need not be offered any more."""
@@ -164,13 +156,23 @@ class TagDesk(Walk):
                 )
             )
 
-    def byproduct(self, position: int) -> Byproduct:
-        """Return what a page has seen as a record for the journal."""
-        trace = self.traces[position]
+    def trace_of(self, key: int) -> TagTrace:
+        """Return what a page that was open has seen."""
+        trace = self.traces[key]
         assert trace is not None  # noqa: S101  nothing happens on a page that has no picture
-        record = trace.record()
+        return trace
+
+    def due(self) -> list[int]:
+        """Return the keys of the pages that have seen more than is recorded."""
+        with self.lock:
+            traces = self.traces.items()
+            return [key for key, trace in traces if trace is not None and trace.dirty]
+
+    def byproduct(self, key: int) -> Byproduct:
+        """Return what a page has seen as a record for the journal."""
+        record = self.trace_of(key).record()
         return Byproduct(
-            self._session.data.ids[position], record, duration=(record.timeSpent or 0.0) / 1000
+            self._session.data.ids[key], record, duration=(record.timeSpent or 0.0) / 1000
         )
 
 

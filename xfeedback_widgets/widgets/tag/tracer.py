@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xfeedback_widgets.feedback import Action, Category, CocoAB, Point
-from xfeedback_widgets.widgets.tracing import check_row, due, near, whole
+from xfeedback_widgets.widgets.labelling.tracer import Trace
+from xfeedback_widgets.widgets.tracing import check_row, near, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +20,17 @@ PATH, PUT, TAKE, GROUP, OPEN = range(5)
 COLUMNS = 6
 
 
-class TagTrace:
+class TagTrace(Trace):
     """What one tagging page has seen so far.
 
     Parameters
     ----------
-    image_id : str
-    size : tuple of int
-        Height and width of the picture in pixels.
+    image_id, size, worker
+        As for :class:`~.labelling.tracer.Trace`.
     icons, groups : sequence of str
         Names of the classes and of the groups of icons; rows hold their numbers.
-    worker, hit : str
-        Who, in which piece of work.
+    hit : str
+        In which piece of work.
     page : int
         Which of its pages this is.
     before : CocoAB, optional
@@ -40,10 +40,8 @@ class TagTrace:
     ----------
     placed : dict of str to Point
         Where the icons lie.
-    dirty : bool
-        Whether something happened since :meth:`record` was called last.
-    recorded : bool
-        Whether there is a record at all; a picture nothing was put on is one as well.
+    dirty, recorded : bool
+        As for :class:`~.labelling.tracer.Trace`.
 
     Examples
     --------
@@ -65,17 +63,14 @@ class TagTrace:
         page: int,
         before: CocoAB | None = None,
     ) -> None:
-        self._image_id, self._size = image_id, size
+        super().__init__(image_id, size, worker, before)
         self._icons, self._groups = icons, groups
-        self._worker, self._hit, self._page = worker, hit, page
-        self._place: tuple[float, float] | None = None
+        self._hit, self._page = hit, page
         self._actions: list[Action] = []
         self._categories: list[Category] = []
-        self._path: list[tuple[float, float, float]] = []
         self._spent = 0.0  # until now
         self._opened: float | None = None  # when the clock stood at zero, in ms since 1970
         self.placed: dict[str, Point] = {}
-        self.dirty, self.recorded = False, before is not None
         if before is not None:
             self._continue(before)
 
@@ -84,18 +79,12 @@ class TagTrace:
             list(before.actionHistories),
             list(before.categoryHistories),
         )
-        self._path = [(x, y, at) for x, y, at in before.mouseTracking.tolist()]
         times = [action.timeAt for action in self._actions]
         times += [category.timeAt for category in self._categories]
         self._spent = max([before.timeSpent or 0.0, *times, *(at for *_, at in self._path)])
         self.placed = before.final_placement
         if before.imageHeight and before.imageWidth:
-            self._place = (before.imageHeight, before.imageWidth)
-
-    def put(self, place: tuple[float, float, float, float]) -> None:
-        """Note where the picture lies on its page: x, y, width and height in CSS pixels."""
-        if min(place[2:]) > 0:
-            self._place = (place[3], place[2])
+            self._place = (0, 0, before.imageWidth, before.imageHeight)  # where is not recorded
 
     def leave(self) -> None:
         """Note that the page was left: its clock stands still until something happens there."""
@@ -124,8 +113,8 @@ class TagTrace:
         self.spend(time)
         at, point, name = whole(self._spent), near(x, y), names[which]
         self.dirty = self.dirty or what != OPEN
-        if what == PATH and due(self._path, at):
-            self._path.append((*point, at))
+        if what == PATH:
+            self._move(point, at)
         elif what == PUT:
             before = self.placed.get(name)
             kind = "add" if before is None else "move"
@@ -139,7 +128,7 @@ class TagTrace:
     def record(self) -> CocoAB:
         """Return the record so far; :attr:`dirty` is False then."""
         self.dirty, self.recorded = False, True
-        height, width = self._place or (None, None)
+        *_, width, height = self._place or (None, None)
         return CocoAB(
             self._image_id,
             *self._size,

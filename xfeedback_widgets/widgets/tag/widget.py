@@ -1,6 +1,6 @@
 """TagWidget: drag the icon of each class onto the picture, as COCO was made.
 
-This module joins the parts; see `labelling.py` for what happens to a batch of the page.
+This module joins the parts; see `labelling/` for what happens to a batch of the page.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from xfeedback_widgets.widgets import keys as key_table
 from xfeedback_widgets.widgets import static
-from xfeedback_widgets.widgets.labelling import LabellingWidget
+from xfeedback_widgets.widgets.labelling.widget import LabellingWidget
 from xfeedback_widgets.widgets.layout import Look
 from xfeedback_widgets.widgets.loader import Loader
 from xfeedback_widgets.widgets.parts import check_choice, refuse_unknown
-from xfeedback_widgets.widgets.pump import PICTURE
 from xfeedback_widgets.widgets.tag.board import TagBoard
 from xfeedback_widgets.widgets.tag.controls import KEYS, TagControls, TagPainter
 from xfeedback_widgets.widgets.tag.desk import TagDesk, grouped, shuffled
@@ -112,7 +111,6 @@ class TagWidget(LabellingWidget):
             raise ValueError("images is empty: name at least one, or leave it out for all")
         chosen = key_table.choose(keys, KEYS)
         self._start(session)
-        self._unwritten: set[int] = set()  # positions with icons put or taken
         self._desk = TagDesk(session, positions=positions, groups=by_group)
         self.board = self._page = TagBoard(
             [(name, faces.get(name) or name.strip()[:2] or "?") for name in names],
@@ -172,8 +170,8 @@ class TagWidget(LabellingWidget):
 
     # ------------------------------------------------------------------ what happens
 
-    def _take(self, batch: Batch) -> bool:
-        """Note what a page tells, and write placements down."""
+    def _note(self, batch: Batch) -> set[int]:
+        """Note what a page tells; placements are to be on disk."""
         desk, position = self._desk, batch.visit
         with desk.lock:
             trace = desk.traces.get(position)
@@ -187,37 +185,13 @@ class TagWidget(LabellingWidget):
                 trace.add(int(what), int(which), x, y, by_key, time)
             trace.spend(batch.time)
             touched = any(row[0] in (PUT, TAKE) for row in batch.rows)
-        if touched:
-            self._unwritten.add(position)
-        for each in sorted(self._unwritten):
-            self._record(each)
-        return touched
-
-    def _record(self, position: int) -> None:
-        desk = self._desk
-        with desk.lock:
-            record, trace = desk.byproduct(position), desk.traces[position]
-        try:
-            self.session.record(record)
-        except Exception:
-            assert trace is not None  # noqa: S101  it has just been recorded
-            trace.dirty = True
-            raise
-        self._unwritten.discard(position)
+        return {position} if touched else set()
 
     def _saved(self, batch: Batch) -> str:
         trace = self._desk.traces[batch.visit]
         image_id = self.session.data.ids[batch.visit]
         count = 0 if trace is None else len(trace.placed)
         return f"Saved: {shorten(image_id)}, {counted(count, 'icon')}."
-
-    def _write(self) -> None:
-        """Write down what happened on all pages since it was last written."""
-        with self._desk.lock:
-            traces = self._desk.traces.items()
-            due = [position for position, trace in traces if trace is not None and trace.dirty]
-        for position in due:
-            self._record(position)
 
     # ------------------------------------------------------------------ where to
 
@@ -254,7 +228,7 @@ class TagWidget(LabellingWidget):
         found = self._loader.ready(position)
         if found is not None:
             self._desk.open(position, found[0])
-            self.pump.post("content", self._painter.content, priority=PICTURE)
+            self._paint_content()
 
     # ------------------------------------------------------------------ without a kernel
 

@@ -1,8 +1,8 @@
-"""What the two labelling pages share: a page reports in batches, and one thread writes down what it tells.
+"""The frame of a labelling page: the page reports in batches, and one thread writes down what it tells.
 
-:class:`LabellingWidget` is the frame of `browse/` and `tag/`. Whatever a person does, on the page or by
-button, is handed to one thread that does it in order, so that a press finds written what was clicked before
-it. What is shown and what a record is, is the subclasses' business.
+Whatever a person does, on the page or by button, is handed to that thread, which does it in order, so that a
+press finds written what was clicked before it. What cannot be written is tried again with what is done next.
+What is shown and what a record is, is the subclasses' business.
 """
 
 from __future__ import annotations
@@ -16,21 +16,13 @@ from xfeedback_widgets.widgets.base import SessionWidget
 from xfeedback_widgets.widgets.bridge import Bridge
 from xfeedback_widgets.widgets.hand import Hand
 from xfeedback_widgets.widgets.pump import PICTURE, SURROUNDINGS, UNASKED, USUAL
-from xfeedback_widgets.widgets.text import escape
 
 if TYPE_CHECKING:
     from xfeedback_widgets.session import Session
     from xfeedback_widgets.widgets.capture import Batch, Capture
+    from xfeedback_widgets.widgets.labelling.controls import LabellingPainter
+    from xfeedback_widgets.widgets.labelling.desk import LabellingDesk
     from xfeedback_widgets.widgets.loader import Loader
-
-TRAINING_KEYS = {
-    action: keys.DEFAULTS[action]
-    for action in ("train", "pause", "stop", "target_older", "target_newer", "rollback")
-}
-KEPT = (
-    "The journal keeps what is clicked and where the pointer goes over the pictures, with times. Names are "
-    "hashed when byproducts are exported."
-)
 
 
 class LabellingWidget(SessionWidget):
@@ -39,10 +31,13 @@ class LabellingWidget(SessionWidget):
     A subclass makes its page, desk, controls, loader and painter, and then calls :meth:`_begin`.
     """
 
+    _desk: LabellingDesk
     _page: Capture
+    _painter: LabellingPainter
 
     def _start(self, session: Session) -> None:
         self.session = session
+        self._unwritten: set[Any] = set()  # keys of what is to be on disk before the page is told
         self._hand = Hand(lambda error: self._fail("That did not work.", error))
 
     def _make_bridge(self, label: str, chosen: dict[str, str]) -> Bridge:
@@ -60,12 +55,8 @@ class LabellingWidget(SessionWidget):
         self._refresh()
 
     @abstractmethod
-    def _take(self, batch: Batch) -> bool:
-        """Write down what a batch tells; return whether there is something to say about it."""
-
-    @abstractmethod
-    def _write(self) -> None:
-        """Write down what happened and is not on disk yet."""
+    def _note(self, batch: Batch) -> set[Any]:
+        """Note what a batch tells; return the keys of what is to be on disk before the page is told."""
 
     @abstractmethod
     def _saved(self, batch: Batch) -> str:
@@ -92,11 +83,30 @@ class LabellingWidget(SessionWidget):
         self._hand.do(self._guarded("save this; what is done next tries again", follow))
 
     def _follow(self, batch: Batch) -> None:
-        tell = self._take(batch)
+        noted = self._note(batch)
+        self._unwritten |= noted
+        for key in sorted(self._unwritten):
+            self._record(key)
         self._page.note_written(batch)
-        self.pump.post("content", self._painter.content, priority=PICTURE)
-        if tell:
+        self._paint_content()
+        if noted:
             self._say(self._saved(batch))
+
+    def _record(self, key: Any) -> None:
+        """Write down what has been seen of a picture."""
+        with self._desk.lock:
+            trace, record = self._desk.trace_of(key), self._desk.byproduct(key)
+        try:
+            self.session.record(record)
+        except Exception:
+            trace.dirty = True
+            raise
+        self._unwritten.discard(key)
+
+    def _write(self) -> None:
+        """Write down what happened and is not on disk yet."""
+        for key in self._desk.due():
+            self._record(key)
 
     def _on_bad_message(self, error: Exception) -> None:
         self._fail("A message of the page could not be used.", error)
@@ -106,26 +116,18 @@ class LabellingWidget(SessionWidget):
 
     # ------------------------------------------------------------------ what is painted
 
-    def _paint_soon(self) -> None:
+    def _paint_content(self) -> None:
         self.pump.post("content", self._painter.content, priority=PICTURE)
-        self.pump.post("header", self._painter.header, priority=SURROUNDINGS)  # type: ignore[attr-defined]
+
+    def _paint_soon(self) -> None:
+        self._paint_content()
+        self.pump.post("header", self._painter.header, priority=SURROUNDINGS)
 
     def _on_session(self, event: str, _: Any) -> None:
         post, painter = self.pump.post, self._painter
         if event in {"recorded", "undone", "redone"}:
-            post("header", painter.header, priority=USUAL)  # type: ignore[attr-defined]
+            post("header", painter.header, priority=USUAL)
         elif event == "published":
             post("versions", painter.versions, priority=UNASKED)
         if event in {"published", "progress", "error"}:
             post("training", painter.training, priority=UNASKED)
-
-
-def learning_notice(session: Session) -> str:
-    """Return, as HTML, that training will not use what is captured here; empty where it will."""
-    if "points" in session.correction.learns_from:
-        return ""
-    name = escape(session.correction.name)
-    return (
-        f'<p class="xf-badge">Training will not use this: the session corrects with {name}. '
-        "Set session.correction = xf.corrections.Luab().</p>"
-    )
