@@ -1,9 +1,8 @@
-"""A session: one model, its data, what people said about it, and the trainer that learns from that.
+"""The facade: one model, its data, its journal and its trainer, tied to one directory and to one lock.
 
-:class:`Session` is the facade that everything people touch is built on: the widgets, the command line and
-the simulated annotator speak to the model only through it. It owns no arithmetic. Maps come from
-``saliency``, the journal from ``feedback``, the loop and the versions from ``training``; here they are
-tied to one directory on disk and to one lock.
+The widgets, the command line and the simulated annotator speak to the model only through :class:`Session`. It
+owns no arithmetic: the journal comes from ``feedback``, the loop and the versions from ``training``, and what
+is computed with the live model from the neighbours of this file.
 """
 
 from __future__ import annotations
@@ -11,129 +10,64 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import difflib
-import getpass
 import inspect
 import json
 import logging
 import os
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-from torch.nn import functional as F
 from typing_extensions import Self
 
 from xfeedback_widgets import bayesian as bayesian_tools
-from xfeedback_widgets import saliency as saliency_methods
 from xfeedback_widgets import units as unit_tools
 from xfeedback_widgets.corrections import CrayonAttention, CrayonPruning
 from xfeedback_widgets.corrections.bayesian import irrelevant_region
 from xfeedback_widgets.data import UnreadableImageError
 from xfeedback_widgets.feedback import Journal, UnitVerdict, check_content
-from xfeedback_widgets.saliency import normalize
-from xfeedback_widgets.saliency.base import evaluating, logits_of
+from xfeedback_widgets.session.maps import Maps
+from xfeedback_widgets.session.opening import (
+    check_problem,
+    chosen_device,
+    login_name,
+    named,
+    training_settings,
+)
+from xfeedback_widgets.session.passes import Passes
+from xfeedback_widgets.session.units import Units
 from xfeedback_widgets.training import (
     DamagedVersionError,
     Guard,
     LiveModel,
     Progress,
     Run,
-    Settings,
     Version,
     VersionStore,
     Worker,
-    check_fits,
-    load_in_place,
 )
-from xfeedback_widgets.units import store as unit_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import threading
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    import torch
     from torch import Tensor, nn
 
     from xfeedback_widgets.audit import AuditReport
     from xfeedback_widgets.corrections import Correction
-    from xfeedback_widgets.data import Batch, ImageSet
+    from xfeedback_widgets.data import ImageSet
     from xfeedback_widgets.feedback import Feedback, Record
-    from xfeedback_widgets.saliency import SaliencyMethod
-    from xfeedback_widgets.saliency.base import Targets
-    from xfeedback_widgets.units import Head, Preview, UnitSurvey
-
-#: Images whose features a preview keeps.
-_PREVIEWED = 5000
-
-#: Images on which it is found out what an uncertainty means.
-_EXPERIENCED = 256
+    from xfeedback_widgets.session.maps import Explanation
+    from xfeedback_widgets.units import Preview, UnitSurvey
 
 #: Answers whose pictures are compared with the data's when a directory is opened, about.
 _COMPARED = 64
 
-#: Largest side of a map that is stored with a verdict; finer maps are area-averaged down to it.
-_STORED_MAP = 32
-
 _log = logging.getLogger(__name__)
 
 Event = Literal["recorded", "undone", "redone", "progress", "published", "error"]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Maps of some images, and the predictions they explain, all from the same weights.
-
-    Parameters
-    ----------
-    image_ids
-        The images, in order. Unreadable ones are missing (their reason is in ``data.skipped``).
-    maps
-        ``float32 [N, h, w]`` in [0, 1] on the CPU, normalised per image; all zero: no attention.
-    probabilities
-        ``float32 [N, C]`` on the CPU.
-    targets, labels
-        ``int64 [N]``: the class explained, and the true one.
-    version
-        Number of the weights.
-    method
-        Name of the saliency method.
-    doubt
-        What draws of the weights say, where a Bayesian model was asked for them; maps and probabilities
-        are then the means over the draws.
-    """
-
-    image_ids: tuple[str, ...]
-    maps: Tensor
-    probabilities: Tensor
-    targets: Tensor
-    labels: Tensor
-    version: int
-    method: str
-    doubt: Doubt | None = None
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """How far draws of a Bayesian model's weights differ.
-
-    Parameters
-    ----------
-    entropy, mutual_information
-        ``float32 [N]`` on the CPU, in nats, as in :class:`~.bayesian.Prediction`.
-    spread
-        ``float32 [N, h, w]`` on the CPU: standard deviation of the maps, each divided by its maximum before.
-    samples
-        How many draws.
-    """
-
-    entropy: Tensor
-    mutual_information: Tensor
-    spread: Tensor
-    samples: int
 
 
 class Session:
@@ -203,46 +137,40 @@ class Session:
     ) -> None:
         if train_every is not None and train_every < 1:
             raise ValueError(f"train_every must be at least 1 answer, got {train_every}")
-        self.settings = _training_settings(settings)
-        _check_problem(model, data, validation)
+        self.settings = training_settings(settings, inspect.signature(Session.__init__).parameters)
+        check_problem(model, data, validation)
         self.data = data
         self.validation = validation
         self.correction = CrayonAttention() if correction is None else correction
         self.directory = Path(directory)
-        self.annotator = annotator or _login_name()
+        self.annotator = annotator or login_name()
         self.train_every = train_every
         self.guard = guard or Guard()
         self.saliency = saliency or self.correction.saliency
         self._subscribers: list[Callable[[Event, Any], None]] = []
-        self._scratch: tuple[int, nn.Module] | None = None
-        self._scratch_lock = threading.Lock()
-        self._predictions: tuple[int, Tensor] | None = None
-        self._swept: dict[str, tuple[int, Tensor]] = {}
-        self._experience: tuple[int, bayesian_tools.Experience] | None = None
-        self._head: Head | None = None
-        self._survey: UnitSurvey | None = None
-        self._previewed: ImageSet | None = None
-        self._unit_lock = threading.Lock()
         self._closed = False
 
-        with _named(self.directory):
+        with named(self.directory):
             self._store = VersionStore(self.directory, keep=keep_versions)
         self._journal = Journal(self.directory / "feedback.sqlite")
         try:
             # reading thousands of pictures would take minutes: the others are compared before training
             records = self._journal.records()
             check_content(records[:: -max(1, len(records) // _COMPARED)], self._content_hash)
-            model.to(_device(device, model))
+            model.to(chosen_device(device, model))
             self._live = LiveModel(model)
-            self._methods: dict[str, SaliencyMethod] = {}
-            self._method(self.saliency)  # a wrong name, or a model without maps, is said at once
-            with _named(self.directory):
+            self._maps = Maps(self._live, self._store, data)
+            # a wrong name, or a model without maps, is said at once
+            self._maps.method(self.saliency)
+            with named(self.directory):
                 self._open_versions()
                 self._write_session_file()
             self._trained_answers = self._tried_answers = self._answers_learned()
         except BaseException:
             self._journal.close()
             raise
+        self._passes = Passes(self._live, data)
+        self._units = Units(self._live, data, self.directory / "units")
         self._worker = Worker(self._live, self._store, self._on_training)
 
     # ------------------------------------------------------------------ opening
@@ -464,29 +392,10 @@ class Session:
             raise ValueError(f"none of these images can be read: {reasons}")
         name = method or self.saliency
         if samples:
-            return self._explain_draws(batch, name, target, version, samples, stop)
-        with self._live.reading() as (_, number):
-            live = version is None or version == number
-            if live:
-                logits, maps, targets = _explain(self._method(name), batch, target)
-            elif self._scratch is None:
-                # copied before the scratch lock is taken: nobody waits for this lock with that one
-                self._scratch = (number, self._live.shadow())
-        if not live:
-            assert version is not None  # noqa: S101 - else it is the live one
-            with self._scratch_lock:
-                number = version
-                instance = saliency_methods.create(name, self._model_of(version))
-                logits, maps, targets = _explain(instance, batch, target)
-        return Explanation(
-            image_ids=tuple(self.data.ids[i] for i in batch.indices.tolist()),
-            maps=normalize(maps.float()).cpu(),
-            probabilities=F.softmax(logits.float(), dim=1).cpu(),
-            targets=targets.cpu(),
-            labels=batch.labels.cpu(),
-            version=number,
-            method=name,
-        )
+            return self._maps.explain_draws(
+                batch, name, target, version, samples=samples, stop=stop
+            )
+        return self._maps.explain(batch, name, target, version)
 
     def predictions(
         self, *, batch_size: int = 64, stop: Callable[[], bool] | None = None
@@ -502,24 +411,7 @@ class Session:
             ``float32 [N, C]`` (NaN where an image cannot be read), and the version at the start.
             Cached until the next version. ``stop`` may end the work early; the rest is NaN.
         """
-        started = self.version
-        if self._predictions is not None and self._predictions[0] == started:
-            return self._predictions[1], started
-        result = torch.full((len(self.data), self.data.num_classes), float("nan"))
-        finished = True
-        for start in range(0, len(self.data), batch_size):
-            if self._closed or (stop is not None and stop()):
-                finished = False
-                break
-            batch = self.data.batch(range(start, min(start + batch_size, len(self.data))))
-            if len(batch) == 0:
-                continue
-            with self._live.reading() as (model, _), torch.no_grad(), evaluating(model):
-                images = batch.images.to(_device_of(model))
-                result[batch.indices] = F.softmax(logits_of(model(images)).float(), 1).cpu()
-        if finished:
-            self._predictions = (started, result)
-        return result, started
+        return self._passes.predictions(batch_size, self._or_closed(stop))
 
     # ------------------------------------------------------------------ doubting
 
@@ -565,19 +457,14 @@ class Session:
         self._check_open()
         if by not in bayesian_tools.ASKING:
             raise ValueError(f"unknown by={by!r}: choose one of {', '.join(bayesian_tools.ASKING)}")
+        stop = self._or_closed(stop)
         if by == "overlap":
-            maps, version = self._sweep("maps", self._small_maps, batch_size, stop)
+            maps, version = self._passes.maps(self.saliency, batch_size, stop)
             feedback, hot = self.feedback, getattr(self.correction, "hot", 0.5)
             said = dict.fromkeys((*feedback.masks, *feedback.verdicts))
             found = (irrelevant_region(feedback, image_id, hot=hot) for image_id in said)
             return bayesian_tools.overlap_with(maps, [r for r in found if r is not None]), version
-
-        def uncertainty(model: nn.Module, batch: Batch) -> Tensor:
-            predicted = bayesian_tools.predict(model, batch.images, samples=samples)
-            return torch.stack([predicted.entropy, predicted.mutual_information], 1)
-
-        both, version = self._sweep(f"uncertainty, {samples}", uncertainty, batch_size, stop)
-        return both.flatten(1)[:, 0 if by == "entropy" else -1], version
+        return self._passes.uncertainty(by, samples, batch_size, stop)
 
     def experience(
         self, *, samples: int = 20, stop: Callable[[], bool] | None = None
@@ -605,97 +492,7 @@ class Session:
         """
         self._check_open()
         data = self.data if self.validation is None else self.validation
-        if data.labels.ndim == 2:
-            raise ValueError("images have several labels, so a prediction is not right or wrong")
-        with self._live.reading() as (_, version):
-            if self._experience is not None and self._experience[0] == version:
-                return self._experience[1], version
-            model = self._live.shadow()
-        chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-        seen, finished = [], True
-        for rows in torch.split(chosen[:_EXPERIENCED], 32):
-            if self._closed or (stop is not None and stop()):
-                finished = False
-                break
-            if len(batch := data.batch(rows.tolist())):
-                predicted = bayesian_tools.predict(model, batch.images, samples=samples)
-                seen.append(bayesian_tools.Experience.of(predicted, batch.labels))
-        found = bayesian_tools.Experience.joined(seen)
-        if finished:
-            self._experience = version, found
-        return found, version
-
-    def _sweep(
-        self,
-        name: str,
-        measure: Callable[[nn.Module, Batch], Tensor],
-        batch_size: int,
-        stop: Callable[[], bool] | None,
-    ) -> tuple[Tensor, int]:
-        """What `measure` says of each training image, by a copy of the live weights; kept if complete."""
-        kept = self._swept.get(name)
-        with self._live.reading() as (_, version):
-            if kept is not None and kept[0] == version:
-                return kept[1], version
-            model = self._live.shadow()
-        result, finished = torch.full((len(self.data), 1, 1), torch.nan), True
-        for start in range(0, len(self.data), batch_size):
-            if self._closed or (stop is not None and stop()):
-                finished = False
-                break
-            batch = self.data.batch(range(start, min(start + batch_size, len(self.data))))
-            if len(batch) == 0:
-                continue
-            measured = measure(model, batch).cpu().float()
-            if result.shape[1:] != measured.shape[1:]:
-                result = torch.full((len(self.data), *measured.shape[1:]), torch.nan)
-            result[batch.indices] = measured
-        if finished:
-            self._swept[name] = version, result
-        return result, version
-
-    def _small_maps(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Maps of the true classes, none larger than those stored with answers."""
-        maps = saliency_methods.create(self.saliency, model).explain(batch.images, batch.labels)
-        size = (min(maps.shape[1], _STORED_MAP), min(maps.shape[2], _STORED_MAP))
-        return normalize(F.adaptive_avg_pool2d(maps[:, None], size)[:, 0])
-
-    def _explain_draws(
-        self,
-        batch: Batch,
-        method: str,
-        target: Literal["label", "predicted"] | int,
-        version: int | None,
-        samples: int,
-        stop: Callable[[], bool] | None,
-    ) -> Explanation:
-        with self._live.reading() as (_, number):
-            model = self._live.shadow()
-        if version is not None and version != number:
-            number = version
-            load_in_place(model, self._store.weights(version))
-        targets: Targets = batch.labels if target == "label" else None
-        if isinstance(target, int):
-            targets = target
-        found = bayesian_tools.beliefs(
-            model, batch.images, targets, method=method, samples=samples, stop=stop
-        )
-        prediction, maps = found.prediction, found.maps
-        return Explanation(
-            image_ids=tuple(self.data.ids[i] for i in batch.indices.tolist()),
-            maps=normalize(maps.mean).cpu(),
-            probabilities=prediction.probabilities.cpu(),
-            targets=found.targets.cpu(),
-            labels=batch.labels.cpu(),
-            version=number,
-            method=method,
-            doubt=Doubt(
-                prediction.entropy.cpu(),
-                prediction.mutual_information.cpu(),
-                maps.std.cpu(),
-                samples,
-            ),
-        )
+        return self._passes.experience(data, samples, self._or_closed(stop))
 
     # ------------------------------------------------------------------ auditing
 
@@ -742,9 +539,7 @@ class Session:
         NoLinearHeadError
             The model does not end in pooling and one linear layer.
         """
-        with self._live.reading() as (model, _):
-            weight, bias = unit_tools.parameters_of(self._head_of(model).classifier)
-            return weight.cpu(), bias.cpu()
+        return self._units.head()
 
     def units(
         self,
@@ -775,34 +570,7 @@ class Session:
             ``stop`` returned True; nothing is kept.
         """
         self._check_open()
-        with self._live.reading() as (model, _):
-            trunk = unit_tools.fingerprint(model, self._head_of(model))
-        with self._unit_lock:
-            found = self._survey
-            if found is not None and (found.fingerprint, found.peaks.shape[1]) == (trunk, patches):
-                return found
-            name = unit_store.name_of_survey(trunk, self.data, patches)
-            found = unit_store.load(self.directory / "units" / name)
-            if found is None:
-                found = unit_tools.survey(
-                    self._live.shadow(), self.data, patches=patches, progress=progress, stop=stop
-                )
-                try:
-                    # of a newer trunk, where one was published meanwhile
-                    name = unit_store.name_of_survey(found.fingerprint, self.data, patches)
-                    unit_store.save(found, self.directory / "units" / name)
-                except OSError as error:  # a cache that is missing costs time, not answers
-                    _log.warning("the units could not be cached: %s", error)
-            elif len(found.sample) == found.images_seen:
-                unit_tools.remember(self.data, trunk, found.sample)
-            self._survey = found
-            return found
-
-    def _head_of(self, model: nn.Module) -> Head:
-        """The live model's head, found by a probe once; the caller holds the lock."""
-        if self._head is None:
-            self._head = unit_tools.find_head(model, self.data)
-        return self._head
+        return self._units.survey(patches=patches, progress=progress, stop=stop)
 
     def suspicion(self, *, stop: Callable[[], bool] | None = None) -> Tensor:
         """Share of each unit's activation outside what masks and answers say is relevant; blocks.
@@ -827,34 +595,9 @@ class Session:
         """
         self._check_open()
         train = self.units().sample
-        model = self._live.shadow()
-        weight, bias = self.head()
-        measured, data = train, self.data
-        if self.validation is not None:
-            if self._previewed is None:
-                drawn = torch.randperm(
-                    len(self.validation), generator=torch.Generator().manual_seed(0)
-                )
-                self._previewed = self.validation.subset(drawn[:_PREVIEWED])
-            data = self._previewed
-            measured = unit_tools.pooled_features(model, data)
         pruning = getattr(self.correction, "pruning", self.correction)
         l2 = pruning.l2 if isinstance(pruning, CrayonPruning) else CrayonPruning().l2
-        return unit_tools.Preview(train, measured, data, weight, bias, l2=l2)
-
-    def _method(self, name: str) -> SaliencyMethod:
-        if name not in self._methods:
-            self._methods[name] = saliency_methods.create(name, self.model)
-        return self._methods[name]
-
-    def _model_of(self, version: int) -> nn.Module:
-        """The scratch copy with that version's weights; the caller holds the scratch lock."""
-        assert self._scratch is not None  # noqa: S101 - explain() has made it
-        number, model = self._scratch
-        if number != version:
-            load_in_place(model, self._store.weights(version))
-            self._scratch = (version, model)
-        return model
+        return self._units.preview(train, self.validation, l2=l2)
 
     # ------------------------------------------------------------------ training
 
@@ -1042,87 +785,10 @@ class Session:
             f"version {self.version}>"
         )
 
+    def _or_closed(self, stop: Callable[[], bool] | None) -> Callable[[], bool]:
+        """Ask whether a long pass is to end: its caller says so, or the session was closed meanwhile."""
+        return lambda: self._closed or (stop is not None and stop())
+
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this session is closed; open the directory again with xf.Session")
-
-
-def judged_map(map_: Tensor) -> np.ndarray[Any, np.dtype[np.float16]]:
-    """Return a map as it is stored with a verdict: float16, at most 32 cells a side.
-
-    Parameters
-    ----------
-    map_
-        ``float [h, w]`` in [0, 1].
-    """
-    h, w = map_.shape
-    if max(h, w) > _STORED_MAP:
-        size = (min(h, _STORED_MAP), min(w, _STORED_MAP))
-        map_ = normalize(F.adaptive_avg_pool2d(map_[None, None], size)[0])[0]
-    return map_.numpy().astype(np.float16)
-
-
-def _explain(
-    method: SaliencyMethod, batch: Batch, target: Literal["label", "predicted"] | int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, raw maps and the classes explained."""
-    if target == "predicted":
-        logits, maps = method.logits_and_explain(batch.images, None)
-        return logits, maps, logits.argmax(1)
-    targets = batch.labels if target == "label" else torch.full_like(batch.labels, int(target))
-    logits, maps = method.logits_and_explain(batch.images, targets)
-    return logits, maps, targets
-
-
-def _training_settings(options: dict[str, Any]) -> Settings:
-    """Settings from what ``Session`` does not know itself; a misspelt option of its own is named, too."""
-    own = list(inspect.signature(Session.__init__).parameters)
-    known = [field.name for field in dataclasses.fields(Settings)]
-    for name in options:
-        near = difflib.get_close_matches(name, own + known, 1)
-        if name not in known and near:
-            raise TypeError(f"unknown option {name!r}; did you mean {near[0]!r}?")
-    return Settings().but(**options)
-
-
-def _check_problem(model: nn.Module, data: ImageSet, validation: ImageSet | None) -> None:
-    classes = check_fits(model, data)
-    if classes != data.num_classes:
-        raise ValueError(
-            f"the model gives {classes} logits, but data names {data.num_classes} classes "
-            f"({', '.join(data.class_names[:5])}, …); pass class_names= with one name for each output "
-            "of the model to ImageSet, or give the model as many outputs"
-        )
-    if validation is not None:
-        check_fits(model, validation, "validation")
-
-
-@contextlib.contextmanager
-def _named(directory: Path) -> Iterator[None]:
-    """Say which directory an error of the file system is about, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"the session directory cannot be written ({error.strerror or error}); pass directory= that "
-            "is a folder you may write to",
-            str(directory),
-        ) from error
-
-
-def _device(device: str | torch.device, model: nn.Module) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda") if torch.cuda.is_available() else _device_of(model)
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
-def _login_name() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container whose user has no name
-        return "me"
