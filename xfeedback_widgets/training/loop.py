@@ -27,6 +27,7 @@ from xfeedback_widgets.data.augment import augmented, check_augmentation
 from xfeedback_widgets.saliency import NoSpatialLayerError, create
 from xfeedback_widgets.training.checks import check_fits
 from xfeedback_widgets.training.randomness import OwnRandomNumbers, is_stochastic
+from xfeedback_widgets.training.stopping import Exchange, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -79,6 +80,11 @@ class Settings:
         numbers of its own from ``seed``; masks and judged maps follow it. It is given what the model is
         fed, so flips, crops, resizing and affine transforms suit, and colours only where the images are
         not normalised.
+    patience
+        How many epochs to wait for a better one before the run ends early; it then ends with the weights of
+        the best epoch. Better is accuracy, less the share of answered images whose prediction changes when
+        what is irrelevant in them is exchanged (:class:`~.stopping.Patience`), which looks at no image
+        without the shortcut. None: all epochs are made, and the last weights kept.
     audited
         How many images of a validation set with masks are audited by Grad-CAM++ at the end of each epoch,
         always the same ones: ``robustness_score`` among the metrics. 0: none.
@@ -97,14 +103,14 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     augment: Callable[..., Any] | None = None
+    patience: int | None = None
     audited: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.steps_per_epoch is not None and self.steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+        for name in ("epochs", "batch_size", "steps_per_epoch", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= self.answered_share < 1:
             raise ValueError(f"answered_share must be in [0, 1), got {self.answered_share}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
@@ -151,6 +157,8 @@ class Epoch:
     ``metrics`` holds ``train_loss`` and ``train_accuracy`` (running, over the epoch's batches) and,
     with a validation set, everything :func:`xfeedback_widgets.metrics.evaluate` returns; where that has
     masks, ``robustness_score`` as well, the mean of crs over the classes (:func:`~.audit.mean_score`).
+    With ``patience``, ``steadiness`` is there too, and the best epoch comes once more, as the last event,
+    where others came after it.
     """
 
     epoch: int
@@ -271,31 +279,50 @@ def iterate(
 
         optimizer = _optimizer([*parameters, *correction.parameters()], settings)
         stepper = _Stepper(model, correction, optimizer, settings, steps * epochs)
-        prefetch = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load"))
         load = _loader(data, parameters[0], settings)
-        upcoming = prefetch.submit(load, next(batches))
+        ready = stack.enter_context(contextlib.closing(_prefetched(load, batches, parameters[0])))
+        patience = _patience(data, feedback, settings)
         for epoch in range(1, epochs + 1):
             _training_mode(model, settings)
-            seen, correct, taken, loss_sum = 0, 0, 0, 0.0
-            for number in range(1, steps + 1):
-                batch = _on_device(upcoming.result(), parameters[0])
-                upcoming = prefetch.submit(load, next(batches))
-                if len(batch) == 0:  # every image of it unreadable; each is named in data.skipped
-                    continue
-                done = (epoch - 1) * steps + number
-                losses = stepper.step(batch, done)
-                seen, taken = seen + len(batch), taken + 1
-                correct += losses.correct
-                values = {"total": losses.total.item()}
-                values |= {name: float(part) for name, part in losses.parts.items()}
-                loss_sum += values["total"]
-                yield Step(before.step + done, before.step + steps * epochs, epoch, epochs, values)
-            if seen == 0:
+            made = before.step + (epoch - 1) * steps
+            measured = yield from _epoch(stepper, ready, made, steps, (epoch, epochs))
+            if not measured:
                 raise ValueError(f"none of the {len(data)} training images could be read")
             _check_weights(parameters, epoch)
-            measured = {"train_loss": loss_sum / taken, "train_accuracy": correct / seen}
             measured |= _validate(model, validation, correction, settings)
+            if patience is not None:
+                measured |= patience.measured(model, settings.batch_size)
             yield Epoch(epoch, epochs, measured)
+            if patience is not None and patience.ends(model, epoch, measured):
+                break
+        if patience is not None and patience.take_back(model):
+            yield Epoch(patience.best, epochs, patience.metrics)
+
+
+def _epoch(
+    stepper: _Stepper, ready: Iterator[Batch], made: int, steps: int, epoch: tuple[int, int]
+) -> Generator[Step, None, dict[str, float]]:
+    """Make the steps of an epoch, the so many-th of so many, after those `made`.
+
+    Returns what its batches showed; nothing if no image could be read.
+    """
+    number, epochs = epoch
+    last = made + steps * (epochs - number + 1)
+    seen, correct, taken, loss_sum = 0, 0, 0, 0.0
+    for done in range(made + 1, made + steps + 1):
+        batch = next(ready)
+        if len(batch) == 0:  # every image of it unreadable; each is named in data.skipped
+            continue
+        losses = stepper.step(batch, done)
+        seen, taken = seen + len(batch), taken + 1
+        correct += losses.correct
+        values = {"total": losses.total.item()}
+        values |= {name: float(part) for name, part in losses.parts.items()}
+        loss_sum += values["total"]
+        yield Step(done, last, number, epochs, values)
+    if seen == 0:
+        return {}
+    return {"train_loss": loss_sum / taken, "train_accuracy": correct / seen}
 
 
 def _solve(
@@ -321,6 +348,12 @@ def _optimizer(parameters: list[nn.Parameter], settings: Settings) -> torch.opti
     if settings.optimizer is not None:
         return settings.optimizer(parameters)
     return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def _patience(data: ImageSet, feedback: Feedback, settings: Settings) -> Patience | None:
+    if settings.patience is None:
+        return None
+    return Patience(settings.patience, Exchange(data, feedback))
 
 
 def _learning_rate(
@@ -450,6 +483,18 @@ def _loader(data: ImageSet, weight: Tensor, settings: Settings) -> Callable[[Ten
         return dataclasses.replace(batch, images=images)
 
     return load
+
+
+def _prefetched(
+    load: Callable[[Tensor], Batch], batches: Iterator[Tensor], weight: Tensor
+) -> Generator[Batch, None, None]:
+    """Read each batch while the one before is trained with."""
+    with ThreadPoolExecutor(1, thread_name_prefix="xfeedback-load") as thread:
+        upcoming = thread.submit(load, next(batches))
+        while True:
+            batch = _on_device(upcoming.result(), weight)
+            upcoming = thread.submit(load, next(batches))
+            yield batch
 
 
 def _on_device(batch: Batch, weight: Tensor) -> Batch:

@@ -274,6 +274,7 @@ class Worker:
         shadow = self._copy_of_live()
         start: dict[str, float] = {}
         published = 0
+        ended: list[int] = []
         refused = ""
         clock = _Clock()
         events = iterate(
@@ -301,6 +302,7 @@ class Worker:
                 else:
                     if not run.correction.by_batches:
                         start = start | _empty_maps(event.metrics)
+                    ended.append(event.epoch)
                     reasons = run.guard.reasons(event.metrics, start)
                     if reasons:
                         refused = f"epoch {event.epoch} was not published: {'; '.join(reasons)}"
@@ -310,7 +312,8 @@ class Worker:
                         published += 1
                         self._show_epoch(event, f"version {version.number} is live")
                 self._breathe(clock)
-        self._end("done", message=_summary(published, self._progress.epochs, refused), eta=0.0)
+        summary = _summary(published, ended, self._progress.epochs, refused)
+        self._end("done", message=summary, eta=0.0)
 
     def _copy_of_live(self) -> nn.Module:
         if self._shadow is None:
@@ -472,13 +475,16 @@ def _empty_maps(metrics: dict[str, float]) -> dict[str, float]:
 
 def _of_training(metrics: dict[str, float]) -> dict[str, float]:
     """Name what was measured on training images so; it replaces the running ``train_accuracy``."""
-    return {k if k.startswith("train_") else f"train_{k}": v for k, v in metrics.items()}
+    told = ("train_", "steadiness")  # which are of training images anyway
+    return {k if k.startswith(told) else f"train_{k}": v for k, v in metrics.items()}
 
 
-def _summary(published: int, epochs: int, refused: str) -> str:
-    if published == epochs:
-        return f"done: {published} of {epochs} epochs published"
-    return f"done: {published} of {epochs} epochs published; {refused}"
+def _summary(published: int, ended: list[int], epochs: int, refused: str) -> str:
+    early = max(ended, default=epochs) < epochs
+    done = f"ended after {max(ended)} of {epochs} epochs" if early else "done"
+    best = f"; epoch {ended[-1]} was the best" if ended and ended[-1] < max(ended) else ""
+    why = f"; {refused}" if published < len(ended) else ""
+    return f"{done}: {published} of {len(ended)} epochs published{best}{why}"
 
 
 def _device_of(model: nn.Module) -> torch.device:
