@@ -7,17 +7,17 @@ any, in turn in one process; medians of the ratios.
 
 ``decoys``: the protocol of Bekkemoen & Langseth (arXiv 2105.02653). 54,000 MNIST digits with a grey square
 of the class in all four corners; on the 10,000 test digits the grey is that of a random class. A Bayesian
-LeNet (batch 256, Adam, 1e-3) is trained for an epoch without feedback, then 5 epochs of 211 batches with the
-decoys marked irrelevant in 189 random images, which fill half of each batch; with more of them the decoys
-come back. Beside it stand the model after the first epoch, plain fine-tuning on the same batches, and masks
-of as many pixels in random places.
+LeNet (batch 256, Adam, 1e-3) is trained for an epoch without feedback, then 16 epochs of 211 batches with the
+decoys marked irrelevant in 189 random images, which fill half of each batch. Beside it stand the model after
+the first epoch, plain fine-tuning on the same batches, masks of as many pixels in random places, and the
+paper's density with the weight and the floor that served it best.
 
-No model is selected: the weights measured are those after the last step. Weight, floor, share and
-epochs were chosen once, for seed 0, on the 6,000 validation digits *with the decoys of their
-classes*: high accuracy there, and few predictions that change when the decoys of another such image are put
-in, which needs masks but no labels. Nothing was chosen on test digits or on labels of digits with random
-decoys, with one exception: a run of 17 epochs with seed 0 had been seen to reach 92.4 % on the test digits
-when 5 epochs were settled on, as the predictions that change had suggested. Seed 0 is therefore not clean.
+No model is selected: the weights measured are those after the last step. The form of the density, weight,
+learning rate, its cosine and the number of epochs were chosen for seeds 100 and 101 on the 6,000 validation
+digits *with the decoys of their classes*: accuracy there, less the share of predictions that change when the
+decoys of another such image are put in, which needs masks but no labels. Nothing was chosen on test digits or
+on labels of digits with random decoys. Seed 0 is left out by default, as an earlier form had been seen to
+reach 94.3 % on its test digits.
 
 Overlap (eq. 17) is measured on test digits, of the true class, Occlusion with windows of 3 × 3; calibration
 and out-of-distribution detection (against 28-pixel crops of textures) with 20 draws of the weights.
@@ -56,15 +56,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ANNOTATED = 189
 WARM = {"epochs": 1, "batch_size": 256, "lr": 1e-3, "answered_share": 0.0}
-TUNE = {"epochs": 5, "steps_per_epoch": 211, "batch_size": 256, "lr": 1e-3, "answered_share": 0.5}
-FEEDBACK = BayesianFeedback(weight=3e-3, sigma_floor=0.01)
+TUNE = {
+    "epochs": 16,
+    "steps_per_epoch": 211,
+    "batch_size": 256,
+    "lr": 2e-3,
+    "lr_schedule": "cosine",
+    "answered_share": 0.5,
+}
+FEEDBACK = BayesianFeedback(weight=0.2, scale_free=True)
+OF_THE_PAPER = BayesianFeedback(weight=3e-3, sigma_floor=0.01)
 
-BASE, PLAIN, RANDOM, TOLD = (
-    "one epoch, no feedback", "plain fine-tuning", "random masks", "Bayesian feedback",
+BASE, PLAIN, RANDOM, PAPER, TOLD = (
+    "one epoch, no feedback", "plain fine-tuning", "random masks",
+    "the paper's density", "scale-free density",
 )  # fmt: skip
 OVERLAPS = {"saliency": 0.031, "deeplift": 0.019, "gradcam": 0.025, "occlusion": 0.050}
 ACCURACY = 0.970
-STEP = {"without gradient mask": 1.15, "with gradient mask": 1.4}
+STEP = {"without gradient mask": 1.15, "scale-free density": 1.15, "with gradient mask": 1.4}
 
 
 def step_ratios(rounds: int) -> dict[str, Any]:
@@ -80,6 +89,7 @@ def step_ratios(rounds: int) -> dict[str, Any]:
     corrections: dict[str, Correction] = {
         "plain": PlainFineTuning(),
         "without gradient mask": BayesianFeedback(weight=1e-4, gradient_mask=False),
+        "scale-free density": BayesianFeedback(weight=0.1, scale_free=True),
         "with gradient mask": BayesianFeedback(weight=1e-4),
     }
     for correction in corrections.values():
@@ -174,6 +184,7 @@ def run_seed(root: Path, seed: int, arms: list[str]) -> dict[str, dict[str, floa
         BASE: None,
         PLAIN: PlainFineTuning(),
         RANDOM: RandomFeedback(FEEDBACK, seed=seed),
+        PAPER: OF_THE_PAPER,
         TOLD: FEEDBACK,
     }
     rows = {}
@@ -230,7 +241,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help="step, decoys; default: both")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30, help="of the steps that are timed")
     parser.add_argument(
         "--brief", action="store_true", help="only the rows without and with feedback"
@@ -251,7 +262,7 @@ def main() -> int:
     if "step" in parts:
         results["step"] = step_ratios(arguments.rounds)
     if "decoys" in parts:
-        arms = [BASE, TOLD] if arguments.brief else [BASE, PLAIN, RANDOM, TOLD]
+        arms = [BASE, TOLD] if arguments.brief else [BASE, PLAIN, RANDOM, PAPER, TOLD]
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         with tempfile.TemporaryDirectory() as unpacked:
             raw = Path(unpacked) / "MNIST" / "raw"
