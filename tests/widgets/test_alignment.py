@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import threading
 import time
@@ -23,24 +24,8 @@ from xfeedback_widgets.widgets.drawing import Shares
 
 
 @pytest.fixture
-def align(session):
-    """Make alignment widgets; each is closed after the test."""
-    widgets = []
-
-    def make(**options) -> AlignmentWidget:
-        widgets.append(AlignmentWidget(session, **{"order": "dataset", **options}))
-        assert widgets[-1].wait()
-        return widgets[-1]
-
-    yield make
-    for widget in widgets:
-        widget.close()
-
-
-def key(widget, *names):
-    for name in names:
-        widget.bridge._handle_custom_msg({"kind": "key", "key": name, "time": 0.0}, [])
-        assert widget.wait()
+def align(session, make_widget):
+    return functools.partial(make_widget, AlignmentWidget, session, order="dataset")
 
 
 def draw(widget, *corners, value=1):
@@ -106,7 +91,7 @@ def test_the_path_of_the_pointer_is_kept_with_each_judgement_and_stroke(align, s
     assert session.feedback.kept == {**kept, "strokes": 3}
 
 
-def test_the_long_form_is_recorded_and_opens_with_what_was_said(align, session, press):
+def test_the_long_form_is_recorded_and_opens_with_what_was_said(align, session, press, key):
     widget = align()
     assert widget._controls.form.layout.display == "none"
     key(widget, "shift+f", "g", "shift+r", "4", "i")
@@ -120,7 +105,7 @@ def test_the_long_form_is_recorded_and_opens_with_what_was_said(align, session, 
     assert session.feedback.verdicts["digit-0"].quality is None, "pressed again, it is left open"
 
 
-def test_the_short_form_asks_nothing_more(align, session):
+def test_the_short_form_asks_nothing_more(align, session, key):
     widget = align()
     key(widget, "g", "4", "a")
     verdict = session.feedback.verdicts["digit-0"]
@@ -138,7 +123,7 @@ def test_keys_follow_the_step_at_once(align, session):
     assert list(session.feedback.masks) == ["digit-0"]
 
 
-def test_nothing_is_drawn_while_judging(align, session):
+def test_nothing_is_drawn_while_judging(align, session, key):
     widget = align()
     key(widget, "f", "delete", "+")
     assert "second step: 2 Adjust (k)" in widget.status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 import threading
@@ -48,28 +49,8 @@ def listed(desk):
 
 
 @pytest.fixture
-def opened():
-    """Make audit widgets; each is closed after the test."""
-    widgets = []
-
-    def make(*arguments, **options):
-        widgets.append(xf.AuditWidget(*arguments, **options))
-        assert widgets[-1].wait()
-        return widgets[-1]
-
-    yield make
-    for widget in widgets:
-        widget.close()
-
-
-def key(widget, name):
-    widget.bridge._handle_custom_msg({"kind": "key", "key": name, "time": 0.0}, [])
-    assert widget.wait()
-
-
-def pick(widget, name):
-    widget.bridge._handle_custom_msg({"kind": "pick", "name": name, "count": 1, "time": 0.0}, [])
-    assert widget.wait()
+def opened(make_widget):
+    return functools.partial(make_widget, xf.AuditWidget)
 
 
 # -- the desk ------------------------------------------------------------------------------------
@@ -168,7 +149,7 @@ def test_edges_follow_the_pixels_of_a_region():
 # -- the widget ----------------------------------------------------------------------------------
 
 
-def test_without_a_model_it_is_a_table(opened):
+def test_without_a_model_it_is_a_table(opened, key, pick):
     widget = opened(report_of([[0.6, 0.8], [0.5], [0.1]]))
     assert widget.classes == ("Dogfish", "🐱 cat", "<b>dog</b>")
     assert "Pass a session" in widget._controls.note.value
@@ -187,7 +168,7 @@ def test_without_a_model_it_is_a_table(opened):
     assert widget.classes == ("Dogfish", "<b>dog</b>")
 
 
-def test_images_are_explained_and_reviewed(opened, session):
+def test_images_are_explained_and_reviewed(opened, session, key):
     report = session.audit()
     widget = opened(report, session)
     assert widget.current == report.ranking[0]
@@ -269,7 +250,7 @@ def test_held_out_images_send_their_class(opened, session, digits):
         xf.AuditWidget(widget.report, data=digits)
 
 
-def test_audited_again_after_training(opened, session):
+def test_audited_again_after_training(opened, session, pick):
     report = session.audit()
     widget = opened(report, session)
     widget.buttons["again"].click()
@@ -318,7 +299,7 @@ def test_an_audit_can_be_stopped(opened, session, monkeypatch):
     assert widget.buttons["again"].description == "Audit again (m)"
 
 
-def test_a_model_without_a_session(opened, digits, make_model):
+def test_a_model_without_a_session(opened, digits, make_model, key):
     model = make_model().eval()
     report = xf.audit.audit(model, digits)
     widget = opened(report, model=model, data=digits)

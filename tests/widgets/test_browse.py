@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -37,18 +39,8 @@ BEGAN = 1_700_000_000_000
 
 
 @pytest.fixture
-def browse(session):
-    """Make browsing widgets about "one"; each is closed after the test."""
-    widgets = []
-
-    def make(**options) -> BrowseWidget:
-        widgets.append(BrowseWidget(session, "one", **({"page_size": 12} | options)))
-        assert widgets[-1].wait()
-        return widgets[-1]
-
-    yield make
-    for widget in widgets:
-        widget.close()
+def browse(session, make_widget):
+    return functools.partial(make_widget, BrowseWidget, session, "one", page_size=12)
 
 
 def send(widget, *rows, number=1, visit=0, places=(), source="page"):

@@ -33,17 +33,10 @@ def doubting(digits, make_model, tmp_path):
 
 
 @pytest.fixture
-def opened(doubting):
-    widgets = []
-
-    def make(kind=ReviewWidget, **options):
-        widgets.append(kind(doubting, **{"order": "dataset", **options}))
-        assert widgets[-1].wait()
-        return widgets[-1]
-
-    yield make
-    for widget in widgets:
-        widget.close()
+def opened(doubting, make_widget):
+    return lambda kind=ReviewWidget, **options: make_widget(
+        kind, doubting, **{"order": "dataset", **options}
+    )
 
 
 def facts(widget) -> str:

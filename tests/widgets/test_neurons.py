@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import threading
 import time
@@ -42,28 +43,8 @@ def session(digits, twins_model, tmp_path):
 
 
 @pytest.fixture
-def neurons(session):
-    """Make widgets; each is closed after the test."""
-    widgets = []
-
-    def make(**options) -> NeuronWidget:
-        widgets.append(NeuronWidget(session, **options))
-        assert widgets[-1].wait()
-        return widgets[-1]
-
-    yield make
-    for widget in widgets:
-        widget.close()
-
-
-def key(widget, name):
-    widget.bridge._handle_custom_msg({"kind": "key", "key": name, "time": 0.0}, [])
-    assert widget.wait()
-
-
-def pick(widget, name, count=1):
-    widget.bridge._handle_custom_msg({"kind": "pick", "name": name, "count": count}, [])
-    assert widget.wait()
+def neurons(session, make_widget):
+    return functools.partial(make_widget, NeuronWidget, session)
 
 
 def shown(widget) -> str:
@@ -97,7 +78,7 @@ def test_an_answer_is_on_disk_when_the_press_returns_and_goes_on(neurons, sessio
     assert widget.unit != first
 
 
-def test_twins_are_asked_once_answered_together_and_taken_back_together(neurons, session):
+def test_twins_are_asked_once_answered_together_and_taken_back_together(neurons, session, key):
     widget = neurons()
     assert session.units().twins[2] == (2, 5)
     widget.go_to(5)
@@ -132,7 +113,7 @@ def test_undo_stops_where_another_answer_begins(session):
     assert set(session.feedback.units) == {0, 1, 2}
 
 
-def test_keys_are_on_the_buttons_and_r_means_nothing(neurons, session):
+def test_keys_are_on_the_buttons_and_r_means_nothing(neurons, session, key):
     widget = neurons(keys={"unsure": "m"})
     texts = [widget.buttons[name].description for name in ("accept", "reject", "unsure")]
     assert texts == ["Relevant (a)", "Irrelevant (i)", "Unsure (m)"]
@@ -145,7 +126,7 @@ def test_keys_are_on_the_buttons_and_r_means_nothing(neurons, session):
     assert "? unsure" in widget._controls.single.facts.value
 
 
-def test_what_was_answered_is_passed_over_when_the_session_resumes(neurons):
+def test_what_was_answered_is_passed_over_when_the_session_resumes(neurons, key):
     first = neurons()
     given = [first.unit]
     key(first, "a")
@@ -157,7 +138,7 @@ def test_what_was_answered_is_passed_over_when_the_session_resumes(neurons):
     assert widget.unit not in given
 
 
-def test_the_preview_moves_with_irrelevant_answers_only(neurons, session):
+def test_the_preview_moves_with_irrelevant_answers_only(neurons, session, key):
     widget = neurons()
     assert widget.measured.then is None
     assert widget.measured.now == session.unit_preview().now
@@ -187,7 +168,7 @@ def test_the_table_of_the_preview_says_gain_and_loss_in_signs_and_escapes_names(
     assert "<b>" not in html
 
 
-def test_grid_by_keys_and_by_its_small_buttons(neurons, session):
+def test_grid_by_keys_and_by_its_small_buttons(neurons, session, key, pick):
     widget = neurons(page_size=12)
     key(widget, "g")
     assert len(widget.page) == 10, "twelve units, one silent, one a twin"
@@ -233,7 +214,7 @@ def test_suspicion_without_any_knowledge_says_so(digits, make_model, tmp_path):
         widget.close()
 
 
-def test_training_prunes_and_rolling_back_brings_back(neurons, session):
+def test_training_prunes_and_rolling_back_brings_back(neurons, session, key):
     widget = neurons()
     unit = widget.unit
     key(widget, "i")
@@ -259,7 +240,7 @@ def stopped(**_):
 
 
 def test_another_trunk_makes_the_patches_stale_until_they_are_collected_anew(
-    neurons, session, monkeypatch
+    neurons, session, monkeypatch, key
 ):
     widget = neurons()
     fingerprint = widget.survey.fingerprint
@@ -336,7 +317,7 @@ def test_a_model_without_units_says_why_and_what_to_do(digits, tmp_path):
         widget.close()
 
 
-def test_another_correction_is_named_with_the_remedy(neurons, session):
+def test_another_correction_is_named_with_the_remedy(neurons, session, key):
     session.correction = xf.corrections.CrayonAttention()
     widget = neurons()
     notice = widget._controls.notice
@@ -348,7 +329,7 @@ def test_another_correction_is_named_with_the_remedy(neurons, session):
     assert notice.layout.display == "none"
 
 
-def test_names_from_data_are_escaped_everywhere(digits, make_model, tmp_path):
+def test_names_from_data_are_escaped_everywhere(digits, make_model, tmp_path, key):
     names = ["<b>zero</b>", "🐱 & co", "</script>"]
     data = xf.data.ImageSet(
         [digits[i] for i in range(40)], ids=[f"<i>{i}</i>" for i in range(40)], class_names=names,
@@ -367,7 +348,9 @@ def test_names_from_data_are_escaped_everywhere(digits, make_model, tmp_path):
         widget.close()
 
 
-def test_an_unreadable_picture_is_named_and_its_unit_can_be_answered(neurons, session, monkeypatch):
+def test_an_unreadable_picture_is_named_and_its_unit_can_be_answered(
+    neurons, session, monkeypatch, key
+):
     def broken(_):
         raise OSError("disk <on> fire")
 
@@ -405,7 +388,7 @@ def test_options_that_do_not_exist_are_named(session):
         NeuronWidget(session, keys={"accept_rest": "q"})
 
 
-def test_closing_leaves_no_widget_and_no_thread(session):
+def test_closing_leaves_no_widget_and_no_thread(session, key):
     widgets, threads = len(_instances), threading.active_count()
     for _ in range(2):
         widget = NeuronWidget(session)
@@ -422,7 +405,7 @@ def test_closing_leaves_no_widget_and_no_thread(session):
     session.record(xf.UnitVerdict(0, "accept"))
 
 
-def test_static_picture_for_readers_without_a_kernel(neurons):
+def test_static_picture_for_readers_without_a_kernel(neurons, key):
     widget = neurons()
     key(widget, "a")
     image = Image.open(io.BytesIO(base64.b64decode(widget._repr_mimebundle_()["image/png"])))

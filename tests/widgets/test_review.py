@@ -21,11 +21,6 @@ from xfeedback_widgets.session import Session
 from xfeedback_widgets.widgets import ReviewWidget
 
 
-def key(widget, name):
-    widget.bridge._handle_custom_msg({"kind": "key", "key": name, "time": 0.0}, [])
-    assert widget.wait()
-
-
 def test_it_is_an_ordinary_widget(review):
     widget = review()
     assert isinstance(widget, ipywidgets.VBox)
@@ -142,7 +137,7 @@ def test_undo_and_redo_work_across_images_and_return_to_them(review, session, pr
     assert "Nothing more" in widget.status
 
 
-def test_skip_back_and_arrows(review, press):
+def test_skip_back_and_arrows(review, press, key):
     widget = review(order="dataset")
     press(widget, "skip", "skip", "back")
     assert widget.current == "digit-1"
@@ -152,7 +147,7 @@ def test_skip_back_and_arrows(review, press):
     assert widget.current == "digit-1"
 
 
-def test_keys_do_what_the_buttons_say(review, session):
+def test_keys_do_what_the_buttons_say(review, session, key):
     widget = review(order="dataset", keys={"unsure": "m", "skip": None})
     assert widget.buttons["accept"].description == "Accept (a)"
     assert widget.buttons["unsure"].description == "Unsure (m)"
@@ -167,7 +162,7 @@ def test_keys_do_what_the_buttons_say(review, session):
         assert widget.mode == mode
 
 
-def test_keys_can_be_switched_off(review, session):
+def test_keys_can_be_switched_off(review, session, key):
     widget = review(keys=False)
     assert widget.buttons["accept"].description == "Accept"
     assert widget.bridge.hot_keys == []
@@ -243,7 +238,7 @@ def test_the_image_under_ones_hands_does_not_change(session):
     widget.close()
 
 
-def test_grid_by_keyboard(review, session, press):
+def test_grid_by_keyboard(review, session, press, key):
     widget = review(order="dataset", page_size=12)
     press(widget, "grid")
     assert widget.page == session.data.ids[:12]

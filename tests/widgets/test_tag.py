@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -18,18 +20,8 @@ BEGAN = 1_700_000_000_000
 
 
 @pytest.fixture
-def tag(session):
-    """Make tagging widgets; each is closed after the test."""
-    widgets = []
-
-    def make(**options) -> TagWidget:
-        widgets.append(TagWidget(session, **options))
-        assert widgets[-1].wait()
-        return widgets[-1]
-
-    yield make
-    for widget in widgets:
-        widget.close()
+def tag(session, make_widget):
+    return functools.partial(make_widget, TagWidget, session)
 
 
 def send(widget, *rows, number=1, visit=0, places=(), sent=0):
