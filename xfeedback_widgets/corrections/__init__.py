@@ -2,8 +2,9 @@
 
 ``base`` holds the seam, ``crayon`` and ``crayon_pruning`` the two halves of CRAYON, ``gradia``, ``res`` and
 ``mask_losses`` what learns from drawings, with ``masks`` for what these share, ``luab`` what learns from
-clicks, ``bayesian`` feedback as evidence for a Bayesian network, ``baselines`` the controls. Optimisers,
-threads and versions are in ``training``; the maps themselves in ``saliency``.
+clicks, ``bayesian`` feedback as evidence for a Bayesian network, ``counter_examples`` trains any of them on
+images with something else where it is irrelevant, ``baselines`` has the controls. Optimisers, threads and
+versions are in ``training``; the maps themselves in ``saliency``.
 """
 
 from xfeedback_widgets.corrections.base import Correction, Losses, Solving
@@ -13,6 +14,7 @@ from xfeedback_widgets.corrections.baselines import (
     RandomFeedback,
 )
 from xfeedback_widgets.corrections.bayesian import BayesianFeedback
+from xfeedback_widgets.corrections.counter_examples import CounterExamples
 from xfeedback_widgets.corrections.crayon import CrayonAttention, attention_penalties
 from xfeedback_widgets.corrections.crayon_pruning import Crayon, CrayonPruning
 from xfeedback_widgets.corrections.gradia import Gradia
@@ -23,6 +25,7 @@ from xfeedback_widgets.corrections.res import ResG
 __all__ = [
     "BayesianFeedback",
     "Correction",
+    "CounterExamples",
     "Crayon",
     "CrayonAttention",
     "CrayonPruning",

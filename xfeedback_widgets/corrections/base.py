@@ -10,6 +10,7 @@ threads or versions. Adding a paper is adding one file beside this one.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -160,3 +161,58 @@ class Correction(ABC):
 
     def finish(self) -> None:  # noqa: B027
         """Take back what `prepare` and `solve` attached to the model; called however the run ends."""
+
+
+class Wrapped(Correction):
+    """Another correction, with something changed around it: what it is told, or what it is trained on.
+
+    Parameters
+    ----------
+    correction
+        The other one. Subclasses prepare a copy of it by :meth:`prepare`.
+    """
+
+    def __init__(self, correction: Correction) -> None:
+        self.correction = correction
+
+    @property
+    def saliency(self) -> str:  # type: ignore[override]  # the other correction's
+        """What people should be shown."""
+        return self.correction.saliency
+
+    @property
+    def learns_from(self) -> frozenset[str]:  # type: ignore[override]  # the other correction's
+        """What it learns from."""
+        return self.correction.learns_from
+
+    @property
+    def several_labels(self) -> bool:  # type: ignore[override]  # the other correction's
+        """Whether images may have several labels."""
+        return self.correction.several_labels
+
+    @property
+    def by_batches(self) -> bool:  # type: ignore[override]  # the other correction's
+        """Whether batches are trained on."""
+        return self.correction.by_batches
+
+    def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
+        """Prepare the other correction."""
+        self._prepared: Correction = copy.copy(self.correction)
+        self._prepared.prepare(model, data, feedback)
+
+    def solve(self, model: nn.Module) -> Iterator[Solving]:
+        """Whatever the other correction solves."""
+        return self._prepared.solve(model)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the other correction trains beside the model."""
+        return self._prepared.parameters()
+
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """The other correction's loss."""
+        return self._prepared.loss(model, batch)
+
+    def finish(self) -> None:
+        """Finish the other correction."""
+        if hasattr(self, "_prepared"):
+            self._prepared.finish()

@@ -9,7 +9,6 @@ that more training, or pressure on the maps as such, helps; not that people do.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from xfeedback_widgets.bayesian import is_bayesian, kl
-from xfeedback_widgets.corrections.base import Correction, Losses, Solving, label_loss
+from xfeedback_widgets.corrections.base import Correction, Losses, Solving, Wrapped, label_loss
 from xfeedback_widgets.feedback import (
     Feedback,
     Point,
@@ -78,7 +77,7 @@ class PlainFineTuning(Correction):
         )
 
 
-class RandomFeedback(Correction):
+class RandomFeedback(Wrapped):
     """Another correction, fed with meaningless answers and points about the same images and units.
 
     Parameters
@@ -106,27 +105,12 @@ class RandomFeedback(Correction):
     ) -> None:
         if how not in _HOW:
             raise ValueError(f"how must be one of {', '.join(map(repr, _HOW))}, got {how!r}")
-        self.correction = correction
+        super().__init__(correction)
         self.how = how
         self.seed = seed
 
     def __repr__(self) -> str:
         return f"RandomFeedback({self.correction!r}, how={self.how!r}, seed={self.seed})"
-
-    @property
-    def saliency(self) -> str:  # type: ignore[override]  # the other correction's
-        """What people should be shown."""
-        return self.correction.saliency
-
-    @property
-    def learns_from(self) -> frozenset[str]:  # type: ignore[override]  # the other correction's
-        """What is drawn or dealt out."""
-        return self.correction.learns_from
-
-    @property
-    def several_labels(self) -> bool:  # type: ignore[override]  # the other correction's
-        """Whether images may have several labels."""
-        return self.correction.several_labels
 
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
         """Prepare the other correction on meaningless answers."""
@@ -136,8 +120,7 @@ class RandomFeedback(Correction):
             scrambled += self._scramble(list(said.values()), rng)
         byproducts = [one for of_image in feedback.byproducts.values() for one in of_image]
         scrambled += self._pointed_elsewhere(byproducts, rng)
-        self._prepared: Correction = copy.copy(self.correction)
-        self._prepared.prepare(model, data, Feedback.of(scrambled))
+        super().prepare(model, data, Feedback.of(scrambled))
 
     def _scramble(self, said: Sequence[Record], rng: random.Random) -> Iterator[Record]:
         for one, other in zip(said, rng.sample(said, len(said)), strict=True):
@@ -163,28 +146,6 @@ class RandomFeedback(Correction):
                 yield repointed(one, lambda _: Point(rng.random(), rng.random()))
             else:
                 yield repointed(one, lambda _: dealt.pop()) if self.how == "shuffled" else one
-
-    @property
-    def by_batches(self) -> bool:  # type: ignore[override]  # the other correction's
-        """Whether batches are trained on."""
-        return self.correction.by_batches
-
-    def solve(self, model: nn.Module) -> Iterator[Solving]:
-        """Whatever the other correction solves."""
-        return self._prepared.solve(model)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """What the other correction trains beside the model."""
-        return self._prepared.parameters()
-
-    def loss(self, model: nn.Module, batch: Batch) -> Losses:
-        """The other correction's loss."""
-        return self._prepared.loss(model, batch)
-
-    def finish(self) -> None:
-        """Finish the other correction."""
-        if hasattr(self, "_prepared"):
-            self._prepared.finish()
 
 
 def _blobs(mask: NDArray[np.int8], seed: int) -> NDArray[np.int8]:

@@ -1,0 +1,140 @@
+"""Counter-examples: what is irrelevant in an image may as well be something else.
+
+CAIPI (Teso & Kersting, AIES 2019) answers "right for the wrong reasons" with
+new examples: the same image, the irrelevant region filled with something else, and the same label. A model
+that learns from these cannot use the region, whatever its maps show. :class:`CounterExamples` trains any
+other correction on them; it is a matter of data, and the objectives are the other files' business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch.nn import functional as F
+
+from xfeedback_widgets.corrections.base import Wrapped
+from xfeedback_widgets.corrections.baselines import PlainFineTuning
+from xfeedback_widgets.corrections.bayesian import irrelevant_region
+from xfeedback_widgets.data.augment import resample
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from xfeedback_widgets.corrections.base import Correction, Losses
+    from xfeedback_widgets.data import Batch, ImageSet
+    from xfeedback_widgets.feedback import Feedback
+
+
+class CounterExamples(Wrapped):
+    """Train with images whose irrelevant region is filled from another answered image.
+
+    In every batch, each image with an irrelevant region is replaced by a counter-example, so that a step
+    costs one forward of as many images as without. What fills the region is what is irrelevant in
+    another answered image, drawn anew in each step; where that one shows its own object, the mean colour of
+    its irrelevant region. CAIPI itself fills with noise, constants or samples of other images.
+
+    Irrelevant is what a region mask marks −1, or else the hot region of a map that was rejected.
+
+    Parameters
+    ----------
+    correction
+        What is trained on these batches; None: :class:`PlainFineTuning`. ``CounterExamples(Energy())``
+        moves attention as well.
+    images
+        From how many of the answered images, drawn at random, regions are filled; they are kept in memory.
+    seed
+        Of these draws.
+
+    Raises
+    ------
+    ValueError
+        `images` is less than 2.
+    TypeError
+        `correction` does not train on batches.
+
+    Examples
+    --------
+    >>> CounterExamples()
+    CounterExamples(PlainFineTuning())
+    """
+
+    name: ClassVar[str] = "counter-examples"
+
+    def __init__(
+        self, correction: Correction | None = None, *, images: int = 256, seed: int = 0
+    ) -> None:
+        if images < 2:
+            raise ValueError(f"images must be at least 2, got {images}")
+        super().__init__(PlainFineTuning() if correction is None else correction)
+        if not self.correction.by_batches:
+            raise TypeError(
+                f"{self.correction!r} does not train on batches of images; pass one that does, or None"
+            )
+        self.images = images
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"CounterExamples({self.correction!r})"
+
+    @property
+    def learns_from(self) -> frozenset[str]:  # type: ignore[override]  # and the other correction
+        """Masks and rejected maps, and what the other correction learns from."""
+        return self.correction.learns_from | {"masks", "verdicts"}
+
+    def uses(self, feedback: Feedback, image_id: str) -> str:  # noqa: D102 - inherited
+        said = self.correction.uses(feedback, image_id).split(" and ")
+        if irrelevant_region(feedback, image_id) is not None:
+            drawn = feedback.masks.get(image_id)
+            said.append("mask" if drawn is not None and (drawn.mask < 0).any() else "verdict")
+        return " and ".join(name for name in ("mask", "verdict", "points") if name in said)
+
+    def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
+        """Collect the regions, and what to fill them with."""
+        super().prepare(model, data, feedback)
+        self._draws = torch.Generator().manual_seed(self.seed)
+        self._regions = {
+            data.index(image_id): region
+            for image_id in dict.fromkeys((*feedback.masks, *feedback.verdicts))
+            if image_id in data and (region := irrelevant_region(feedback, image_id)) is not None
+        }
+        positions = list(self._regions)
+        order = torch.randperm(len(positions), generator=self._draws).tolist()
+        batch = data.batch([positions[i] for i in order[: self.images]])
+        self._sources = batch.indices
+        self._fillings = batch.images
+        if len(batch):
+            irrelevant = self._irrelevant(batch)
+            counts = irrelevant.sum((2, 3), keepdim=True).clamp(min=1)
+            means = (batch.images * irrelevant).sum((2, 3), keepdim=True) / counts
+            self._fillings = torch.where(irrelevant, batch.images, means)
+
+    def _irrelevant(self, batch: Batch) -> Tensor:
+        """What of each image is irrelevant, bool ``[N, 1, H, W]`` on the CPU, moved as the image was."""
+        size = (batch.images.shape[2], batch.images.shape[3])
+        found = torch.zeros(len(batch), 1, *size, dtype=torch.bool)
+        for row, position in enumerate(batch.indices.tolist()):
+            region = self._regions.get(position)
+            if region is None:
+                continue
+            shown = F.interpolate(region[None, None].float(), size)
+            if batch.source is not None:
+                shown = resample(shown, batch.source[row, None].cpu(), size)
+            found[row] = shown[0] > 0.5
+        return found
+
+    def _filled(self, batch: Batch) -> Batch:
+        answered = [i for i, at in enumerate(batch.indices.tolist()) if at in self._regions]
+        if not answered or len(self._sources) < 2:
+            return batch
+        drawn = torch.randint(len(self._sources), (len(batch),), generator=self._draws)
+        itself = self._sources[drawn] == batch.indices.cpu()
+        drawn = torch.where(itself, (drawn + 1) % len(self._sources), drawn)
+        filling = self._fillings[drawn].to(batch.images)
+        irrelevant = self._irrelevant(batch).to(batch.images.device)
+        return dataclasses.replace(batch, images=torch.where(irrelevant, filling, batch.images))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """The other correction's loss of a batch of counter-examples."""
+        return super().loss(model, self._filled(batch))
