@@ -27,14 +27,15 @@ The command exits with status 1 where a bar is missed.
 from __future__ import annotations
 
 import argparse
-import copy
 import gzip
 import json
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ from xfeedback_widgets.feedback import Feedback, RegionMask
 from xfeedback_widgets.training import fine_tune
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from torch import nn
 
     from xfeedback_widgets.corrections import Correction
@@ -172,14 +175,22 @@ def marked(data: ImageSet, seed: int) -> Feedback:
     )
 
 
-def run_seed(root: Path, seed: int, arms: list[str]) -> dict[str, dict[str, float]]:
-    """Train every arm once and measure it on the test digits."""
+def train_base(root: Path, seed: int) -> dict[str, torch.Tensor]:
+    """Train an epoch without feedback; return the weights."""
+    torch.set_num_threads(1)  # the figures repeat exactly, and a LeNet gains little from more
+    torch.manual_seed(seed)
+    model, train = bayesian.lenet(), decoy_mnist(root, "train", masks="decoys", seed=seed)
+    fine_tune(model, train, Feedback(), PlainFineTuning(), seed=seed, **WARM)
+    return model.state_dict()
+
+
+def run_arm(root: Path, seed: int, arm: str, weights: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Train an arm from these weights and measure it on the test digits."""
+    torch.set_num_threads(1)
     train = decoy_mnist(root, "train", masks="decoys", seed=seed)
     test = decoy_mnist(root, "test", masks="decoys", seed=seed)
-    feedback = marked(train, seed)
-    torch.manual_seed(seed)
-    base = bayesian.lenet()
-    fine_tune(base, train, Feedback(), PlainFineTuning(), seed=seed, **WARM)
+    model = bayesian.lenet().eval()
+    model.load_state_dict(weights)
     corrections: dict[str, Correction | None] = {
         BASE: None,
         PLAIN: PlainFineTuning(),
@@ -187,16 +198,23 @@ def run_seed(root: Path, seed: int, arms: list[str]) -> dict[str, dict[str, floa
         PAPER: OF_THE_PAPER,
         TOLD: FEEDBACK,
     }
-    rows = {}
-    for arm in arms:
-        start, model, correction = time.monotonic(), copy.deepcopy(base), corrections[arm]
-        if correction is not None:
-            fine_tune(model, train, feedback, correction, seed=seed + 1, **TUNE)
-        seconds = time.monotonic() - start
-        row = {"accuracy": metrics.evaluate(model, test, batch_size=1000)["accuracy"]}
-        row |= overlaps(model, test) | beliefs(model, test)
-        rows[arm] = row | {"seconds": seconds}
-        print(f"  seed {seed}, {arm} ({seconds:.0f} s): {row['accuracy']:.2%}", flush=True)
+    start, correction = time.monotonic(), corrections[arm]
+    if correction is not None:
+        fine_tune(model, train, marked(train, seed), correction, seed=seed + 1, **TUNE)
+    seconds = time.monotonic() - start
+    row = {"accuracy": metrics.evaluate(model, test, batch_size=1000)["accuracy"]}
+    return row | overlaps(model, test) | beliefs(model, test) | {"seconds": seconds}
+
+
+def run_seed(pool: Executor, root: Path, seed: int, arms: list[str]) -> dict[str, dict[str, float]]:
+    """Train every arm once, from the same weights, as many at a time as the pool has processes."""
+    start = time.monotonic()
+    weights = pool.submit(train_base, root, seed).result()
+    begun = [pool.submit(run_arm, root, seed, arm, weights) for arm in arms]
+    rows = {arm: one.result() for arm, one in zip(arms, begun, strict=True)}
+    for arm, row in rows.items():
+        print(f"  seed {seed}, {arm} ({row['seconds']:.0f} s): {row['accuracy']:.2%}")
+    print(f"  seed {seed}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
     return rows
 
 
@@ -243,6 +261,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30, help="of the steps that are timed")
+    parser.add_argument("--processes", type=int, default=2, help="arms trained at a time")
     parser.add_argument(
         "--brief", action="store_true", help="only the rows without and with feedback"
     )
@@ -257,7 +276,7 @@ def main() -> int:
     parts = arguments.parts or ["step", "decoys"]
     if unknown := set(parts) - {"step", "decoys"}:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are: step, decoys")
-    torch.set_num_threads(1)  # the figures repeat exactly, and a LeNet gains little from more
+    torch.set_num_threads(1)
     results: dict[str, Any] = {}
     if "step" in parts:
         results["step"] = step_ratios(arguments.rounds)
@@ -269,7 +288,9 @@ def main() -> int:
             raw.mkdir(parents=True)
             for packed in arguments.data.glob("*-ubyte.gz"):
                 (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
-            rows = [run_seed(Path(unpacked), seed, arms) for seed in seeds]
+            spawned = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(arguments.processes, spawned) as pool:
+                rows = [run_seed(pool, Path(unpacked), seed, arms) for seed in seeds]
         results["decoys"] = report(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
