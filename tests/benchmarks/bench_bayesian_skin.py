@@ -20,10 +20,11 @@ of each batch is malignant, for all rows.
 
 Every photograph is tested as it is and with a disc. Probabilities are means over 5 draws of the weights;
 overlap (eq. 17 of arXiv 2105.02653) is the share of the map of the true class that lies on the disc, Saliency
-on every sixth photograph. Weights, steps and margin come from single trials on the validation photographs
-of seeds 100 and 101 (``--split valid``), with bases trained for 50 steps more; 1e-4 in the paper's form
-brought back more recall there than 1e-5 and 1e-3. Needs the development data; a seed takes about five minutes
-of a core. The command exits with status 1 where a bar is missed.
+on every sixth photograph. Weights, margin and steps come from few trials on the validation photographs
+of seeds 100 and 101 (``--split valid``), one thing changed at a time, bases trained for 50 steps more;
+this very combination was not tried there. In the paper's form 1e-4 brought back more recall than 1e-5 and
+1e-3. Needs the development data; a seed takes about five minutes of a core. The command exits with status 1
+where a bar is missed.
 """
 
 from __future__ import annotations
