@@ -111,7 +111,7 @@ def browse(arguments: argparse.Namespace) -> bool:
         scene = scenes.Scene(browser, server, "browse")
         try:
             scene.open()
-            scene.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+            scene.collapse_left()
             scene.run_all()
             scene.page.wait_for_selector(".xf-picks[data-page='0']", timeout=60_000)
             scene.page.wait_for_timeout(1000)

@@ -73,6 +73,11 @@ names = [str(n) for n in range(10)]
 data = ImageSet(list(zip(images, labels.tolist())), ids=[f"digit-{i}" for i in range(count)],
                 class_names=names)
 """
+# Names that are HTML, too long, or in other scripts; a script among them that ran would set `hacked`.
+HOSTILE = """
+names = ["<b>zero</b>", "🐱 cat", "<img src=x onerror='window.hacked=1'>", 'quote " and \\' both', "&amp;",
+         "a" * 90, "</td><script>window.hacked=1</script>", "naïve ünïcode", "  spaces  ", "日本語"]
+"""
 OPEN = """
 directory = tempfile.mkdtemp(dir=".")
 session = Session(model, data, directory, CrayonAttention(), data, annotator="me", epochs=2)
@@ -275,16 +280,20 @@ class Scene:
         """Look at the training panel and at the map ten times a second, in the page alone."""
         return self.page.evaluate(WATCH, milliseconds)
 
-    def start(self) -> None:
-        """Open the notebook, run it, wait for the picture and its map."""
+    def start(self, painted: str = "", timeout: int = 40_000) -> None:
+        """Open the notebook, run it, wait for the picture and its map, or for what `painted` says."""
         self.open()
         self.run_all()
-        self.wait_painted()
+        self.wait_painted(painted=painted, timeout=timeout)
 
-    def wait_painted(self, page=None, timeout: int = 40_000) -> None:
+    def collapse_left(self) -> None:
+        """Leave all the width to the notebook."""
+        self.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+
+    def wait_painted(self, page=None, timeout: int = 40_000, painted: str = "") -> None:
         page = page or self.page
         try:
-            page.wait_for_function(PAINTED, timeout=timeout)
+            page.wait_for_function(painted or PAINTED, timeout=timeout)
         except Exception:
             self.shot(f"failed-{self.name}", page, whole=True)
             raise
@@ -301,6 +310,31 @@ class Scene:
 
     def focus(self) -> None:
         self.root.evaluate("root => root.focus()")
+
+    def tab_through(self) -> set[str]:
+        """Press Tab until the focus has left the widget; return the texts of what had the focus."""
+        self.focus()
+        texts = set()
+        for _ in range(80):
+            self.press("Tab")
+            inside = "document.querySelector('.xf-root').contains(document.activeElement)"
+            if not self.page.evaluate(inside):
+                return texts
+            texts.add(self.page.evaluate("document.activeElement.textContent.trim()"))
+        pytest.fail("Tab never leaves the widget")
+
+    @property
+    def cells(self) -> int:
+        """How many cells the notebook has: a key that reached it may have made or deleted one."""
+        return self.page.evaluate("document.querySelectorAll('.jp-Notebook .jp-Cell').length")
+
+    def nameless(self) -> list[str]:
+        """Return what can be pressed, set or looked at and has no name for screen readers."""
+        return self.page.evaluate(NAMELESS)
+
+    def cut(self, selector: str, *, texts: bool = True) -> list[str]:
+        """Return what juts out of the widget and, if asked, buttons whose text juts out of them."""
+        return self.page.evaluate(CUT, [selector, texts])
 
     def wait_text(self, text: str, where: str = ".xf-root", timeout: int = 15_000) -> None:
         self.page.locator(where).first.get_by_text(text).first.wait_for(timeout=timeout)
@@ -464,6 +498,23 @@ PAINTED = """() => {
 }"""
 
 
+NAMELESS = """() => [...document.querySelectorAll(
+    '.xf-root button, .xf-root select, .xf-root [role=slider], .xf-root canvas[role=img]')]
+  .filter(node => !(node.textContent.trim() || node.getAttribute('aria-label') ||
+    node.labels?.length || node.title))
+  .map(node => node.outerHTML.slice(0, 120))"""
+
+
+CUT = """([selector, texts]) => {
+  const root = document.querySelector('.xf-root'), box = root.getBoundingClientRect();
+  return [...root.querySelectorAll(selector)].filter(node => node.offsetParent !== null).filter(node => {
+    const own = node.getBoundingClientRect();
+    return own.right > box.right + 1 || own.left < box.left - 1 ||
+      (texts && node.tagName === 'BUTTON' && node.scrollWidth > node.clientWidth + 1);
+  }).map(node => node.outerHTML.slice(0, 120));
+}"""
+
+
 # The text of the training panel and a checksum of the map's pixels, sampled over some time.
 WATCH = """async milliseconds => {
   const texts = [], maps = [], until = performance.now() + milliseconds;
@@ -528,6 +579,11 @@ def hand():
 @pytest.fixture
 def setup_cell() -> str:
     return SETUP
+
+
+@pytest.fixture
+def hostile_cell() -> str:
+    return HOSTILE
 
 
 @pytest.fixture

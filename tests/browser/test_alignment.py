@@ -15,17 +15,9 @@ widget = xf.AlignmentWidget(session, order="dataset")
 widget
 """
 HOSTILE = """
-names = ["<b>zero</b>", "🐱 cat", "<img src=x onerror='window.hacked=1'>", 'quote " and \\' both', "&amp;",
-         "a" * 90, "</td><script>window.hacked=1</script>", "naïve ünïcode", "  spaces  ", "日本語"]
 data = ImageSet([data[i] for i in range(len(data))], class_names=names,
                 ids=[f"<i>{i}</i>/</script>📁.png" for i in range(len(data))])
 """
-CUT = """() => { const root = document.querySelector('.xf-root'), box = root.getBoundingClientRect();
-    return [...root.querySelectorAll('button, select, table, svg, .xf-facts, .xf-stage')]
-        .filter(node => node.offsetParent !== null || node.tagName === 'svg')
-        .filter(node => node.getBoundingClientRect().right > box.right + 1 ||
-            (node.tagName === 'BUTTON' && node.scrollWidth > node.clientWidth + 1))
-        .map(node => node.outerHTML.slice(0, 120)); }"""
 # Picture and map are on the screen; the ink above them may be empty.
 PAINTED = """() => [...document.querySelectorAll('.xf-align .xf-stage > canvas')].filter(c => c.width &&
     c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 === 3 && v > 0)
@@ -49,28 +41,13 @@ def drag(lab, *path):
     lab.page.mouse.up()
 
 
-def tab_texts(lab) -> set[str]:
-    """Press Tab until the focus has left the widget; return the texts of what had the focus."""
-    lab.focus()
-    texts = set()
-    for _ in range(80):
-        lab.press("Tab")
-        inside = "document.querySelector('.xf-root').contains(document.activeElement)"
-        if not lab.page.evaluate(inside):
-            return texts
-        texts.add(lab.page.evaluate("document.activeElement.textContent.slice(0, 12)"))
-    pytest.fail("Tab never leaves the widget")
-
-
 @pytest.fixture
 def opened(scene, setup_cell):
     """Open a notebook with the widget and wait for the first picture and its map."""
 
     def make(more: str = "", *, width: int = 1280):
         lab = scene([setup_cell + more, OPEN], width=width)
-        lab.open()
-        lab.run_all()
-        lab.page.wait_for_function(PAINTED, timeout=40_000)
+        lab.start(PAINTED)
         lab.wait_until("widget.wait()")
         lab.focus()
         return lab
@@ -106,7 +83,8 @@ def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
     lab.wait_until("'digit-0' not in session.feedback.masks")
     lab.page.wait_for_function(f"({INKED})() === 0")
     lab.press("y")
-    lab.wait_until(f"(session.feedback.masks['digit-0'].mask == -1).sum().item() == {marked}")
+    lab.wait_until("'digit-0' in session.feedback.masks")
+    assert lab.evaluate("int((session.feedback.masks['digit-0'].mask == -1).sum())") == marked
     lab.press("+")
     lab.press("f")
     lab.wait_until("(session.feedback.masks['digit-0'].mask == 1).any().item() and widget.wait()")
@@ -122,7 +100,7 @@ def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
     lab.page.wait_for_function(PAINTED, timeout=20_000)
     lab.page.wait_for_function(f"Math.abs(({INKED})() - {inked}) < 0.02 * {inked}")
     lab.shot("alignment-reloaded")
-    assert {"1 Judge (j)", "Relevant (+)", "Next (s)"} <= (texts := tab_texts(lab))
+    assert {"1 Judge (j)", "Relevant (+)", "Next (s)"} <= (texts := lab.tab_through())
     assert any(text.startswith("UIA: ") for text in texts)
     assert not lab.problems
 
@@ -153,9 +131,9 @@ def test_the_matrix_narrows_the_queue_and_moves_after_training(opened):
     assert not lab.problems
 
 
-def test_narrow_and_dark_with_hostile_names(opened):
-    lab = opened(HOSTILE, width=480)
-    lab.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+def test_narrow_and_dark_with_hostile_names(opened, hostile_cell):
+    lab = opened(hostile_cell + HOSTILE, width=480)
+    lab.collapse_left()
     lab.page.wait_for_timeout(600)
     lab.focus()
     lab.press("Shift+F")
@@ -167,13 +145,13 @@ def test_narrow_and_dark_with_hostile_names(opened):
     assert "Quality" in quality.get_attribute("aria-label")
     lab.page.wait_for_timeout(300)
     lab.shot("alignment-narrow-judge")
-    assert lab.page.evaluate(CUT) == []
+    assert lab.cut("button, select, table, svg, .xf-facts, .xf-stage") == []
     lab.press("k")
     lab.press("f")
     lab.wait_until("len(session.feedback.masks) == 1 and widget.wait()")
     lab.page.wait_for_timeout(300)
     lab.shot("alignment-narrow")
-    assert lab.page.evaluate(CUT) == []
+    assert lab.cut("button, select, table, svg, .xf-facts, .xf-stage") == []
     assert lab.page.evaluate("window.hacked") is None
     assert lab.page.locator(".xf-root script, .xf-facts td b, .xf-facts i").count() == 0
     dark = "window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"

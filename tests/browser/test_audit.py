@@ -31,12 +31,6 @@ widget
 # A picture is on screen when the style sheet that holds it says so.
 SEEN = """() => [...document.querySelectorAll('.xf-view-of')].filter(
     node => getComputedStyle(node).backgroundImage.startsWith('url("data:image/')).length >= 6"""
-CUT = """() => { const root = document.querySelector('.xf-root'), box = root.getBoundingClientRect();
-    return [...root.querySelectorAll('button, input, table, td, .xf-tile, .xf-shot')]
-        .filter(node => node.offsetParent !== null)
-        .filter(node => node.getBoundingClientRect().right > box.right + 1 ||
-            (node.tagName === 'BUTTON' && node.scrollWidth > node.clientWidth + 1))
-        .map(node => node.outerHTML.slice(0, 120)); }"""
 
 
 @pytest.fixture
@@ -45,9 +39,7 @@ def opened(scene):
 
     def make(setup: str = SETUP, last: str = OPEN, *, width: int = 1280):
         lab = scene([setup, last], width=width)
-        lab.open()
-        lab.run_all()
-        lab.page.wait_for_function(SEEN, timeout=120_000)
+        lab.start(SEEN, timeout=120_000)
         lab.wait_until("widget.wait()")
         return lab
 
@@ -70,21 +62,6 @@ def _filter_and_peek(lab):
     lab.page.wait_for_function(f"{shade} === '0'")
     lab.page.keyboard.up("Space")
     lab.page.wait_for_function(f"{shade} !== '0'")
-
-
-def _leave_by_tab(lab):
-    texts = set()
-    lab.focus()
-    for _ in range(80):
-        lab.press("Tab")
-        if not lab.page.evaluate(
-            "document.querySelector('.xf-root').contains(document.activeElement)"
-        ):
-            break
-        texts.add(lab.page.evaluate("document.activeElement.textContent.slice(0, 16)"))
-    else:
-        pytest.fail("Tab never leaves the widget")
-    assert {"Review these (r)", "Audit again (m)", "Top-1"} <= texts
 
 
 def test_from_the_lowest_class_to_a_review_and_back(opened):
@@ -133,27 +110,25 @@ def test_from_the_lowest_class_to_a_review_and_back(opened):
     lab.page.wait_for_timeout(300)
     lab.shot("audit-compared")
 
-    _leave_by_tab(lab)
+    assert {"Review these (r)", "Audit again (m)", "Top-1"} <= lab.tab_through()
     assert not lab.problems
 
 
-def test_narrow_window_with_hostile_names(opened):
+def test_narrow_window_with_hostile_names(opened, hostile_cell):
     hostile = """
-names = ["<b>zero</b>", "🐱 cat", "<img src=x onerror='window.hacked=1'>", 'quote " and \\' both', "&amp;",
-         "a" * 90, "</td><script>window.hacked=1</script>", "naïve ünïcode", "  spaces  ", "日本語"]
 masks = [data.mask(i) for i in range(len(data))]
 data = ImageSet([data[i] for i in range(len(data))], class_names=names, masks=masks,
                 ids=[f"<i>{i}</i>/</script>📁.png" for i in range(len(data))])
 """
     lab = opened(
-        SETUP + hostile,
+        SETUP + hostile_cell + hostile,
         OPEN.replace("report, session", "report, session, before=report"),
         width=480,
     )
-    lab.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    lab.collapse_left()
     lab.page.wait_for_timeout(800)
     lab.shot("audit-narrow")
-    assert lab.page.evaluate(CUT) == []
+    assert lab.cut("button, input, table, td, .xf-tile, .xf-shot") == []
     lab.execute("widget.choose(names[6])")
     lab.wait_text("<script>window.hacked=1</script>", ".xf-said-of")
     lab.button("Review these (r)").click()

@@ -37,12 +37,6 @@ WORST = """data.ids[int(xf.metrics.localization.overlap_each(session.explain(dat
 REJECTED = (
     """[[o.share, o.before] for o in widget._painter.overlaps[1] if "rejected" in o.what][0]"""
 )
-CUT = """() => { const root = document.querySelector('.xf-root'), box = root.getBoundingClientRect();
-    return [...root.querySelectorAll('button, select, table, li, .xf-facts, .xf-stage')]
-        .filter(node => node.offsetParent !== null)
-        .filter(node => node.getBoundingClientRect().right > box.right + 1 ||
-            (node.tagName === 'BUTTON' && node.scrollWidth > node.clientWidth + 1))
-        .map(node => node.outerHTML.slice(0, 120)); }"""
 
 
 def shares(lab) -> tuple[str, str]:
@@ -83,9 +77,7 @@ def go_to(lab, image_id: str) -> None:
 
 def test_convert_reject_ten_maps_train_and_look_again(scene):
     lab = scene([SETUP, OPEN])
-    lab.open()
-    lab.run_all()
-    lab.wait_painted(timeout=120_000)  # the network is trained first
+    lab.start(timeout=120_000)  # the network is trained first
     lab.wait_until("widget.wait()", timeout=60)
     # what is on screen stays when the order takes more than a moment
     most = lab.evaluate("data.ids[int(session.worth_asking()[0].argmax())]")
@@ -124,11 +116,11 @@ def test_convert_reject_ten_maps_train_and_look_again(scene):
 
     reload(lab)
     assert shares(lab) == after
-    lab.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    lab.collapse_left()
     lab.page.set_viewport_size({"width": 480, "height": 1900})
     lab.page.wait_for_timeout(700)
     lab.shot("bayesian-narrow")
-    assert lab.page.evaluate(CUT) == []
+    assert lab.cut("button, select, table, li, .xf-facts, .xf-stage") == []
 
     for _ in range(2):
         lab.button("Older").click()

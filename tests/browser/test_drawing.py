@@ -77,12 +77,6 @@ INKED = """name => { const c = document.querySelector(`.xf-pad ${name}`);
     let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n / (d.length / 4); }"""
 WET = "canvas.xf-wet"
 DRY = "canvas:not(.xf-wet)"
-CUT = """() => { const root = document.querySelector('.xf-root'), box = root.getBoundingClientRect();
-    return [...root.querySelectorAll('button, canvas, .xf-legend, .widget-slider')]
-        .filter(node => node.offsetParent !== null)
-        .filter(node => node.getBoundingClientRect().right > box.right + 1 ||
-            (node.tagName === 'BUTTON' && node.scrollWidth > node.clientWidth + 1))
-        .map(node => node.outerHTML.slice(0, 120)); }"""
 SCALE = 2  # CSS pixels of a picture pixel: 240 are shown at 480
 
 
@@ -92,7 +86,7 @@ class Canvas:
     def __init__(self, lab) -> None:
         self.lab, self.page = lab, lab.page
         lab.open()
-        self.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+        lab.collapse_left()
         lab.run_all()
         self.page.wait_for_selector(".xf-pad[data-tool]", timeout=40_000)
         lab.wait_until("pump.flush()")
@@ -314,8 +308,7 @@ def test_zoom_and_pan_and_strokes_land_where_one_sees_them(on):
 
 def test_keys_alone(on):
     lab, page = on.lab, on.page
-    cells = "document.querySelectorAll('.jp-Notebook .jp-Cell').length"
-    before = page.evaluate(cells)
+    before = lab.cells
     for key in ("e", "ArrowUp", "ArrowUp", "ArrowRight", "-", "ArrowDown", "-", "ArrowLeft", "+"):
         lab.press(key)
     marked = [(tool, value) for tool, value, *_ in on.strokes(3)]
@@ -334,7 +327,7 @@ def test_keys_alone(on):
             break
     else:
         pytest.fail("Tab never leaves the canvas")
-    assert page.evaluate(cells) == before
+    assert lab.cells == before
 
     # Space shows the picture alone
     lab.focus()
@@ -368,7 +361,7 @@ def test_sharp_narrow_and_dark_screens(on):
         on.drag((20, 20), (width - 20, 20))
         points = np.array(on.strokes(3)[-1][3])
         assert np.abs(points[0] - 20 * 240 / width).max() < 0.05, "strokes land where one sees them"
-        assert page.evaluate(CUT) == []
+        assert lab.cut("button, canvas, .xf-legend, .widget-slider") == []
         on.shot("drawing-narrow")
     page.evaluate(theme % "Light")  # other tests share the server and its settings
     page.wait_for_timeout(200)

@@ -27,12 +27,6 @@ widget
 # A patch is on screen when its picture has arrived and been decoded.
 SEEN = """() => [...document.querySelectorAll('.xf-patch img')].filter(
     image => image.complete && image.naturalWidth > 0).length >= 2"""
-CUT = """() => { const root = document.querySelector('.xf-root'), box = root.getBoundingClientRect();
-    return [...root.querySelectorAll('button, select, table, .xf-tile, .xf-patch, .xf-facts')]
-        .filter(node => node.offsetParent !== null)
-        .filter(node => node.getBoundingClientRect().right > box.right + 1 ||
-            (node.tagName === 'BUTTON' && node.scrollWidth > node.clientWidth + 1))
-        .map(node => node.outerHTML.slice(0, 120)); }"""
 
 
 @pytest.fixture
@@ -41,9 +35,7 @@ def opened(scene):
 
     def make(setup: str = SETUP, last: str = OPEN, *, width: int = 1280):
         lab = scene([setup, last], width=width)
-        lab.open()
-        lab.run_all()
-        lab.page.wait_for_function(SEEN, timeout=60_000)
+        lab.start(SEEN, timeout=60_000)
         lab.wait_until("widget.wait()")
         return lab
 
@@ -53,8 +45,7 @@ def opened(scene):
 def test_twenty_units_by_keyboard(opened):
     lab = opened()
     lab.shot("neurons")
-    cells = "document.querySelectorAll('.jp-Notebook .jp-Cell').length"
-    cell_count = lab.page.evaluate(cells)
+    cells = lab.cells
     lab.execute("outside = session.suspicion()")
     lab.focus()
 
@@ -100,19 +91,8 @@ def test_twenty_units_by_keyboard(opened):
     lab.wait_until("session.version == 0")
     lab.wait_text("Rolled back")
 
-    texts = set()
-    lab.focus()
-    for _ in range(60):
-        lab.press("Tab")
-        if not lab.page.evaluate(
-            "document.querySelector('.xf-root').contains(document.activeElement)"
-        ):
-            break
-        texts.add(lab.page.evaluate("document.activeElement.textContent.slice(0, 14)"))
-    else:
-        pytest.fail("Tab never leaves the widget")
-    assert {"Relevant (a)", "Irrelevant (i)", "Train (t)"} <= texts
-    assert lab.page.evaluate(cells) == cell_count
+    assert {"Relevant (a)", "Irrelevant (i)", "Train (t)"} <= lab.tab_through()
+    assert lab.cells == cells
     assert not lab.problems
 
 
@@ -140,37 +120,32 @@ def test_grid_by_mouse_and_by_arrows(opened):
     lab.page.locator(".xf-patch").first.hover()
     lab.page.wait_for_timeout(200)
     lab.shot("neurons-hover")
-    assert (
-        lab.page.locator(".xf-root button:not([aria-label])").evaluate_all(
-            "nodes => nodes.filter(n => !n.textContent.trim() && !n.title).length"
-        )
-        == 0
-    )
+    assert lab.nameless() == []
     assert not lab.problems
 
 
-def test_narrow_window_with_hostile_names(opened):
+def test_narrow_window_with_hostile_names(opened, hostile_cell):
     hostile = """
-names = ["<b>zero</b>", "🐱 cat", "<img src=x onerror='window.hacked=1'>", 'quote " and \\' both', "&amp;",
-         "a" * 90, "</td><script>window.hacked=1</script>", "naïve ünïcode", "  spaces  ", "日本語"]
 data = ImageSet([data[i] for i in range(len(data))], class_names=names, groups=data.labels,
                 ids=[f"<i>{i}</i>/</script>📁.png" for i in range(len(data))], group_names=names)
 valid = None
 """
-    lab = opened(SETUP + hostile, OPEN.replace("CrayonPruning", "CrayonAttention"), width=480)
-    lab.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+    lab = opened(
+        SETUP + hostile_cell + hostile, OPEN.replace("CrayonPruning", "CrayonAttention"), width=480
+    )
+    lab.collapse_left()
     lab.page.wait_for_timeout(600)
     lab.button("Irrelevant (i)").click()
     lab.wait_until("len(session.feedback.units) == 1 and widget.wait()")
     lab.wait_text("Training will not use these answers")
     lab.shot("neurons-narrow")
-    assert lab.page.evaluate(CUT) == []
+    assert lab.cut("button, select, table, .xf-tile, .xf-patch, .xf-facts") == []
     lab.button("Grid (g)").click()
     lab.page.locator(".xf-tile").first.wait_for()
     lab.wait_until("widget.wait()")
     lab.page.wait_for_timeout(300)
     lab.shot("neurons-narrow-grid")
-    assert lab.page.evaluate(CUT) == []
+    assert lab.cut("button, select, table, .xf-tile, .xf-patch, .xf-facts") == []
     assert lab.page.evaluate("window.hacked") is None
     assert lab.page.locator(".xf-root script, .xf-root td b, .xf-caption i").count() == 0
     assert not lab.problems

@@ -54,19 +54,6 @@ def test_by_mouse(scene, setup_cell, open_cell):
     assert not lab.problems
 
 
-def tab_through(lab) -> set[str]:
-    """Press Tab until the focus has left the widget; return the texts of what had the focus."""
-    lab.focus()
-    texts = set()
-    for _ in range(60):
-        lab.press("Tab")
-        inside = "document.querySelector('.xf-root').contains(document.activeElement)"
-        if not lab.page.evaluate(inside):
-            return texts
-        texts.add(lab.page.evaluate("document.activeElement.textContent.slice(0, 12)"))
-    pytest.fail("Tab never leaves the widget")
-
-
 def answer_undo_and_go_back(lab) -> None:
     first = lab.evaluate("widget.current")
     for count, key in enumerate("aru", start=1):
@@ -85,8 +72,7 @@ def test_by_keyboard_only(scene, setup_cell, open_cell):
     lab = scene([setup_cell, open_cell])
     lab.start()
     lab.wait_until("widget.wait()")
-    cells = "document.querySelectorAll('.jp-Notebook .jp-Cell').length"
-    cell_count = lab.page.evaluate(cells)
+    cells = lab.cells
     lab.focus()
     answer_undo_and_go_back(lab)
     lab.press("x")  # would cut the cell, b insert one
@@ -119,27 +105,20 @@ def test_by_keyboard_only(scene, setup_cell, open_cell):
     lab.wait_until("session.version > 0 and not session.progress.active", timeout=60)
     lab.wait_text("Finished")
 
-    assert {"Accept (a)", "Reject (r)", "Train (t)"} <= tab_through(lab)
+    assert {"Accept (a)", "Reject (r)", "Train (t)"} <= lab.tab_through()
     answers = lab.evaluate("len(session.feedback)")
     lab.page.locator(".xf-settings select").first.focus()
     lab.press("a")
     lab.page.wait_for_timeout(300)
     assert lab.evaluate("len(session.feedback)") == answers
-    assert lab.page.evaluate(cells) == cell_count
+    assert lab.cells == cells
     assert not lab.problems
 
 
 def test_every_control_has_a_name(scene, setup_cell, open_cell):
     lab = scene([setup_cell, open_cell])
     lab.start()
-    nameless = lab.page.evaluate(
-        """() => [...document.querySelectorAll(
-            '.xf-root button, .xf-root select, .xf-root [role=slider], .xf-root canvas[role=img]')]
-            .filter(node => !(node.textContent.trim() || node.getAttribute('aria-label') ||
-                node.labels?.length || node.title))
-            .map(node => node.outerHTML.slice(0, 120))"""
-    )
-    assert nameless == []
+    assert lab.nameless() == []
     assert lab.root.get_attribute("role") == "group"
     assert "240 images" in lab.root.get_attribute("aria-label")
     lab.page.wait_for_function(
