@@ -18,7 +18,6 @@ import argparse
 import copy
 import io
 import json
-import os
 import random
 import statistics
 import time
@@ -27,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pets_on_scenes import mobilenet_v2, pets_on_scenes
+from pets_on_scenes import DATA, mobilenet_v2, pets_on_scenes, run_once
 from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -49,7 +48,6 @@ from xfeedback_widgets.simulate import Annotator
 from xfeedback_widgets.training import fine_tune
 from xfeedback_widgets.widgets.browse.tracer import BrowseTrace, apply, rows_of
 
-ROOT = Path(__file__).resolve().parents[2]
 BARS = {"step_ratio": 1.05, "forwards": 1}
 INSIDE = 0.829
 ON_OBJECT = 0.923  # of icons, in the paper
@@ -171,14 +169,7 @@ def pets(arguments: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
         sets = {}
         for split in ("train", arguments.split):
             data = pets_on_scenes(arguments.root, split, correlation=CORRELATION, seed=seed)
-            sets[split] = ImageSet(
-                list(zip(_cached(network, data), data.labels.tolist(), strict=True)),
-                ids=data.ids,
-                class_names=data.class_names,
-                groups=data.groups,
-                group_names=data.group_names,
-                masks=torch.stack([data.mask(i) for i in range(len(data))]),
-            )
+            sets[split] = run_once(network.features[:CUT], data)
         train, measured = sets["train"], sets[arguments.split]
         said = Feedback.of(Annotator(train).clicks(train.ids, inside=INSIDE, seed=seed))
         inside = click_quality(said, train).overall
@@ -390,7 +381,7 @@ def main() -> None:
     PETS["weight"] = arguments.weight or PETS["weight"]
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
-    arguments.root = Path(os.environ.get("XFEEDBACK_DATA", ROOT.parent / "shared" / "data"))
+    arguments.root = DATA
     results = {}
     for name in arguments.parts or PARTS:
         if name != "step" and not arguments.root.is_dir():

@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import statistics
 import time
 from pathlib import Path
 
 import torch
-from pets_on_scenes import mobilenet_v2, pets_on_scenes
+from pets_on_scenes import DATA, mobilenet_v2, pets_on_scenes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +29,6 @@ from xfeedback_widgets.data import ImageSet
 from xfeedback_widgets.feedback import Feedback
 from xfeedback_widgets.training import fine_tune
 
-ROOT = Path(__file__).resolve().parents[2]
 CORRELATION = 0.98
 WEIGHT_DECAY = 0.01
 PLAIN = {
@@ -76,10 +74,10 @@ def linear_head(data: ImageSet) -> nn.Module:
     return head
 
 
-def measure(network: nn.Module, root: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+def measure(network: nn.Module, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Return every metric of each arm on the validation and on the test set."""
     sets = {
-        name: features(network, pets_on_scenes(root, split, correlation=correlation, seed=seed))
+        name: features(network, pets_on_scenes(DATA, split, correlation=correlation, seed=seed))
         for name, split, correlation in (
             ("correlated", "train", CORRELATION),
             ("balanced", "train", 0.5),
@@ -120,13 +118,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    root = Path(os.environ.get("XFEEDBACK_DATA", ROOT.parent / "shared" / "data"))
-    if not root.is_dir():
-        print(f"nothing measured: no development data at {root} (set XFEEDBACK_DATA)")
+    if not DATA.is_dir():
+        print(f"nothing measured: no development data at {DATA} (set XFEEDBACK_DATA)")
         return
     start = time.monotonic()
-    network = mobilenet_v2(root).features
-    runs = [measure(network, root, seed) for seed in range(arguments.seeds)]
+    network = mobilenet_v2(DATA).features
+    runs = [measure(network, seed) for seed in range(arguments.seeds)]
     table(runs)
     print(f"correlation {CORRELATION}, 160 px, {time.monotonic() - start:.0f} s")
     if arguments.json:

@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pets_on_scenes import mobilenet_v2, pets_on_scenes, run_once
+from pets_on_scenes import DATA, mobilenet_v2, pets_on_scenes, run_once
 from torch import nn
 
 from xfeedback_widgets import demo, metrics, units
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
     from xfeedback_widgets.corrections import Correction
     from xfeedback_widgets.data import ImageSet
 
-ROOT = Path(__file__).resolve().parents[2]
 METRIC = "worst_group_accuracy"
 BASE, CEILING, DFR = "base model", "ceiling: never met the shortcut", "DFR, told the groups"
 PLAIN, RANDOM = "plain fine-tuning", "random answers, both"
@@ -115,8 +113,7 @@ def textures(seed: int, split: str) -> Problem:
 
 
 def pets(seed: int, split: str) -> Problem:
-    root = Path(os.environ.get("XFEEDBACK_DATA", ROOT.parent / "shared" / "data"))
-    network = mobilenet_v2(root)
+    network = mobilenet_v2(DATA)
     trunk = network.features[:18].eval()
     wanted = {
         "train": ("train", CORRELATION),
@@ -125,7 +122,7 @@ def pets(seed: int, split: str) -> Problem:
         "test": ("test", CORRELATION),
     }
     sets = {
-        name: run_once(trunk, pets_on_scenes(root, of, correlation=c, size=SIZE, seed=seed))
+        name: run_once(trunk, pets_on_scenes(DATA, of, correlation=c, size=SIZE, seed=seed))
         for name, (of, c) in wanted.items()
     }
     tail = nn.Sequential(

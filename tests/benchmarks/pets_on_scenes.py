@@ -12,6 +12,7 @@ import csv
 import functools
 import io
 import itertools
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,10 +28,14 @@ from xfeedback_widgets.data import ImageSet
 from xfeedback_widgets.data.folders import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+DATA = Path(
+    os.environ.get("XFEEDBACK_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
+)
+"""Folder of the development data."""
 
 SPLITS = ("train", "valid", "test")
 CLASSES = ("cat", "dog")
