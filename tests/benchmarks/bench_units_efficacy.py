@@ -11,9 +11,8 @@ Worst-group accuracy of CRAYON-Attention, CRAYON-Pruning and both, beside their 
 
 A simulated annotator answers about the maps of 200 training images, and about every unit: a unit is relevant
 where enough of its activation lies on the object's mask. "In a session" the same number of answers and of
-steps are spread out, as people do: what is asked next is asked about the model as it is by then. Attention
-is trained first where units mix object and background (a CNN trained from scratch), and units are pruned
-first where they do not (a pretrained network). Controls: plain fine-tuning, the same batches
+steps are spread out, as people do: what is asked next is asked about the model as it is by then, maps
+before units. Controls: plain fine-tuning, the same batches
 without answers; random answers about the same maps and units; refitting the last layer without pruning;
 pruning as many units drawn at random. DFR is a reference that is told the group of every validation image.
 Then the paper's curve: worst-group accuracy of pruning against the number of units asked about, in three
@@ -138,7 +137,7 @@ def pets(seed: int, split: str) -> Problem:
         heads[name] = copy.deepcopy(tail.eval())
         fine_tune(heads[name], sets[name], Feedback(), CrayonPruning())
     attention = CrayonAttention(alpha=PETS["alpha"], beta=PETS["alpha"])
-    stronger = CrayonAttention(alpha=PETS["pruned_alpha"], beta=PETS["pruned_alpha"])
+    stronger = CrayonAttention(alpha=PETS["session_alpha"], beta=PETS["session_alpha"])
     pruning = CrayonPruning(l2=PETS["l2"])
     return Problem(
         base=heads["train"],
@@ -158,14 +157,14 @@ def pets(seed: int, split: str) -> Problem:
         },
         map_threshold=PETS["map_threshold"],
         unit_threshold=PETS["unit_threshold"],
-        session=(pruning, Crayon(attention=stronger, pruning=pruning)),
+        session=(stronger, pruning),
         asked=(20, 40, 80, 160, 320, 640, 960, 1280),
     )
 
 
 PETS = {
     "alpha": 0.02,
-    "pruned_alpha": 0.1,
+    "session_alpha": 0.1,
     "lr": 1e-4,
     "l2": 1.0,
     "map_threshold": 0.2,
