@@ -120,8 +120,9 @@ def test_bayesian(tmp_path):
     accuracy = {name: float(row[0]) for name, *row in rows}
     overlap = {name: float(row[1]) for name, *row in rows}
     controls = ["converted", "plain fine-tuning", "random masks"]
-    assert list(accuracy) == [*controls, "Bayesian feedback", "with relevant marks"]
-    for told in ("Bayesian feedback", "with relevant marks"):
+    corrections = ["the paper's density", "with relevant marks", "scale-free density"]
+    assert list(accuracy) == [*controls, *corrections]
+    for told in corrections:
         assert accuracy[told] > max(accuracy[name] for name in controls) + 0.02
         assert overlap[told] < min(overlap[name] for name in controls)
     stored = (
