@@ -1,6 +1,6 @@
 """What a GRADIA training step costs, beside a plain step and the published structure.
 
-    python tests/benchmarks/bench_gradia_step.py [--json PATH]
+    python tests/benchmarks/bench_gradia_step.py [--size 224] [--batch-size 16] [--json PATH]
 
 All three run in turn, in one process, on the same batch of the same network, every image of which has a
 mask; the ratios are medians over the rounds. "Published structure" is a step built as the authors' code
@@ -74,16 +74,16 @@ def human(mask: torch.Tensor, size: int) -> torch.Tensor:
     return blurred / blurred.max()
 
 
-def measure(name: str, make, batch_size: int, rounds: int) -> dict[str, float]:
+def measure(name: str, make, size: int, batch_size: int, rounds: int) -> dict[str, float]:
     torch.manual_seed(0)
     model = make(num_classes=10)
-    images = torch.randn(batch_size, 3, 224, 224)
+    images = torch.randn(batch_size, 3, size, size)
     ids = list(map(str, range(batch_size)))
     data = ImageSet([(image, i % 10) for i, image in enumerate(images)], ids=ids)
     masks = {}
     for row in range(batch_size):
-        masks[row] = torch.zeros(224, 224, dtype=torch.int8)
-        masks[row][20 : 100 + 5 * row, 40:150] = 1
+        masks[row] = torch.zeros(size, size, dtype=torch.int8)
+        masks[row][size // 11 : size * (20 + row) // 45, size // 6 : size * 2 // 3] = 1
     said = [RegionMask(str(row), mask.numpy()) for row, mask in masks.items()]
     feedback = Feedback.of([*said, *(Verdict(str(row), "reject") for row in masks)])
     batch = data.batch(range(batch_size))
@@ -147,11 +147,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--size", type=int, default=224, help="of the images, in pixels")
     parser.add_argument("--batch-size", type=int, default=16)
     arguments = parser.parse_args()
     rows = [
-        measure("ResNet-18", resnet18, arguments.batch_size, arguments.rounds),
-        measure("ResNet-50", resnet50, arguments.batch_size, arguments.rounds),
+        measure(name, make, arguments.size, arguments.batch_size, arguments.rounds)
+        for name, make in (("ResNet-18", resnet18), ("ResNet-50", resnet50))
     ]
     heads = ("forwards", "÷ plain step", "FLOPs ÷", "published ÷ ours", "loss differs")
     print(f"{'':10} {heads[0]:>8} {heads[1]:>13} {heads[2]:>8} {heads[3]:>17} {heads[4]:>13}")
@@ -169,7 +170,7 @@ def main() -> int:
         f"bars: forwards 1, ÷ plain ≤ {BARS['step_ratio']}, published ÷ ours ≥ {speedups}, "
         f"loss differs ≤ {BARS['loss_difference']}; {'all met' if met else 'MISSED'}"
     )
-    print(f"batches of {arguments.batch_size}, a mask on every image")
+    print(f"batches of {arguments.batch_size}, {arguments.size} pixels, a mask on every image")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(rows, indent=1))

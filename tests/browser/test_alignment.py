@@ -118,7 +118,7 @@ def test_the_matrix_narrows_the_queue_and_moves_after_training(opened):
     lab.press("f")
     lab.wait_text("judgement and the mask")
     lab.press("t")
-    lab.wait_until("session.version == 1 and not session.progress.active", timeout=60)
+    lab.wait_until("session.version == 1 and not session.progress.active", timeout=180)
     lab.wait_text("3 not judged again")
     lab.press("Shift+J")
     lab.wait_until("(widget.mode, widget.current) == ('judge', 'digit-0') and widget.wait()")

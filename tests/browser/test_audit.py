@@ -99,7 +99,7 @@ def test_from_the_lowest_class_to_a_review_and_back(opened):
     lab.shot("audit-review")
 
     lab.press("t")
-    lab.wait_until("session.version > 0 and not session.progress.active", timeout=60)
+    lab.wait_until("session.version > 0 and not session.progress.active", timeout=180)
     lab.wait_text("robustness score", ".xf-curves")
     lab.wait_text("The model has changed since this audit")
     lab.button("Audit again (m)").click()

@@ -78,7 +78,7 @@ def test_twenty_units_by_keyboard(opened):
     lab.page.wait_for_function(f"{whole} === 'hidden'")
 
     lab.press("t")
-    lab.wait_until("session.version > 0 and not session.progress.active", timeout=60)
+    lab.wait_until("session.version > 0 and not session.progress.active", timeout=180)
     lab.wait_text("Finished")
     lab.wait_until("widget.wait()")
     zero = lab.evaluate("(session.head()[0] == 0).all(0).nonzero().flatten().tolist()")

@@ -36,7 +36,7 @@ def test_by_mouse(scene, setup_cell, open_cell):
 
     lab.button("Before / after (c)").click()
     lab.button("Train (t)").click()
-    lab.wait_until("session.version > 0 and not session.progress.active", timeout=60)
+    lab.wait_until("session.version > 0 and not session.progress.active", timeout=180)
     lab.wait_text("Finished")
     lab.wait_painted()
     lab.page.wait_for_timeout(300)
@@ -102,7 +102,7 @@ def test_by_keyboard_only(scene, setup_cell, open_cell):
     lab.shot("grid-answered")
 
     lab.press("t")
-    lab.wait_until("session.version > 0 and not session.progress.active", timeout=60)
+    lab.wait_until("session.version > 0 and not session.progress.active", timeout=180)
     lab.wait_text("Finished")
 
     assert {"Accept (a)", "Reject (r)", "Train (t)"} <= lab.tab_through()
