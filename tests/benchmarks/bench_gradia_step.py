@@ -97,7 +97,9 @@ def measure(name: str, make, size: int, batch_size: int, rounds: int) -> dict[st
     weights = torch.tensor([WEIGHTS[cell] for cell in cells])
     correction = Gradia.published()
     correction.prepare(model, data, feedback)
-    published = PublishedStep(model, weights, {row: human(m, 7) for row, m in masks.items()})
+    published = PublishedStep(
+        model, weights, {row: human(m, size // 32) for row, m in masks.items()}
+    )
     ours_loss = correction.loss(model, batch).total.item()
     published_loss = published(batch.images, batch.labels).item()
 
