@@ -167,6 +167,15 @@ def irrelevant_region(feedback: Feedback, image_id: str, *, hot: float = 0.5) ->
     return region if bool(region.any()) else None
 
 
+def irrelevant_regions(data: ImageSet, feedback: Feedback) -> dict[int, Tensor]:
+    """Return :func:`irrelevant_region` of the images of a set that have one, by their positions."""
+    return {
+        data.index(image_id): region
+        for image_id in dict.fromkeys((*feedback.masks, *feedback.verdicts))
+        if image_id in data and (region := irrelevant_region(feedback, image_id)) is not None
+    }
+
+
 class BayesianFeedback(Correction):
     """Fine-tune a Bayesian network on the evidence that irrelevant regions do not activate it.
 

@@ -1,9 +1,9 @@
 """Counter-examples: what is irrelevant in an image may as well be something else.
 
-CAIPI (Teso & Kersting, AIES 2019) answers "right for the wrong reasons" with
-new examples: the same image, the irrelevant region filled with something else, and the same label. A model
-that learns from these cannot use the region, whatever its maps show. :class:`CounterExamples` trains any
-other correction on them; it is a matter of data, and the objectives are the other files' business.
+CAIPI (Teso & Kersting, AIES 2019) answers "right for the wrong reasons" with new examples: the same image,
+the irrelevant region filled with something else, and the same label. A model that learns from these cannot
+use the region, whatever its maps show. :class:`CounterExamples` trains any other correction on them; it is a
+matter of data, and the objectives are the other files' business.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from xfeedback_widgets.corrections.base import Wrapped
 from xfeedback_widgets.corrections.baselines import PlainFineTuning
-from xfeedback_widgets.corrections.bayesian import irrelevant_region
+from xfeedback_widgets.corrections.bayesian import irrelevant_region, irrelevant_regions
 from xfeedback_widgets.data.augment import resample
 
 if TYPE_CHECKING:
@@ -94,11 +94,7 @@ class CounterExamples(Wrapped):
         """Collect the regions, and what to fill them with."""
         super().prepare(model, data, feedback)
         self._draws = torch.Generator().manual_seed(self.seed)
-        self._regions = {
-            data.index(image_id): region
-            for image_id in dict.fromkeys((*feedback.masks, *feedback.verdicts))
-            if image_id in data and (region := irrelevant_region(feedback, image_id)) is not None
-        }
+        self._regions = irrelevant_regions(data, feedback)
         positions = list(self._regions)
         order = torch.randperm(len(positions), generator=self._draws).tolist()
         batch = data.batch([positions[i] for i in order[: self.images]])

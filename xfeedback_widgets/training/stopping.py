@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from xfeedback_widgets.corrections.bayesian import irrelevant_region
+from xfeedback_widgets.corrections.bayesian import irrelevant_regions
 from xfeedback_widgets.saliency.base import evaluating, logits_of, prepared
 from xfeedback_widgets.training.live import load_in_place
 
@@ -47,11 +47,7 @@ class Exchange:
     """
 
     def __init__(self, data: ImageSet, feedback: Feedback) -> None:
-        regions = {
-            data.index(image_id): region
-            for image_id in dict.fromkeys((*feedback.masks, *feedback.verdicts))
-            if image_id in data and (region := irrelevant_region(feedback, image_id)) is not None
-        }
+        regions = irrelevant_regions(data, feedback)
         order = torch.randperm(len(regions), generator=torch.Generator().manual_seed(0)).tolist()
         positions = list(regions)
         batch = data.batch([positions[i] for i in order[:_IMAGES]])
