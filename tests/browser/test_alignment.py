@@ -71,6 +71,7 @@ def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
     lab.shot("alignment-judge")
     lab.press("k")
     lab.wait_until("(widget.mode, widget.current) == ('adjust', 'digit-0') and widget.wait()")
+    lab.page.wait_for_selector(".xf-pad[data-tool=brush]")  # the page has heard of it, too
     assert lab.page.evaluate(INKED) == 0
     drag(lab, (0.1, 0.1), (0.9, 0.1), (0.9, 0.5))
     lab.wait_until("'digit-0' in session.feedback.masks")
