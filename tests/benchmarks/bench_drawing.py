@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_drawing.py [--json PATH] [--strokes N]
 
 A real JupyterLab in headless Chromium, and pointers of 800 points at 1,000 a second. The clock is the
-page's own: from the time stamp of each point to the end of the frame in which its ink is painted, from
-the end of a stroke to the mask that holds it. The mask is compared with the ideal stroke by distance.
+page's own: from the time stamp of each point to the end of the frame in which its ink is painted, and, of
+that, until the browser tells the page of it (it keeps a finger's moves back); from the end of a stroke to
+the mask that holds it. The mask is compared with the ideal stroke by distance.
 What strokes cost in the kernel is measured without a browser.
 """
 
@@ -38,7 +39,7 @@ WATCH = """() => {
   const pad = document.querySelector('.xf-pad'), channel = new MessageChannel();
   const wet = document.querySelector('canvas.xf-wet');
   let stamps = [], frame = 0;
-  window.begin = () => { window.ink = []; window.newest = []; window.echo = null; };
+  window.begin = () => { window.ink = []; window.newest = []; window.held = []; window.echo = null; };
   channel.port1.onmessage = () => {
     const now = performance.now();
     for (const [last, all] of stamps) {
@@ -49,6 +50,7 @@ WATCH = """() => {
   };
   pad.addEventListener('pointermove', event => {
     if (!event.pressure && !event.buttons) return;
+    window.held.push(performance.now() - event.timeStamp);
     stamps.push([event.timeStamp, event.getCoalescedEvents().map(each => each.timeStamp)]);
     frame ||= requestAnimationFrame(() => { frame = 0; channel.port2.postMessage(0); });
   });
@@ -102,6 +104,7 @@ def one_stroke(on, hand, name, kind, points, forces) -> dict[str, list[float]]:
         "gap, px": [float(np.hypot(*np.diff(drawn[:, :2], axis=0).T).max())],
         "IoU": [float((mask & wanted).sum() / (mask | wanted).sum())],
         "event to ink, ms": on.page.evaluate("window.newest"),
+        "… to page, ms": on.page.evaluate("window.held"),
         "point to ink, ms": on.page.evaluate("window.ink"),
         "stroke to mask, ms": [on.page.evaluate("window.echo")],
     }

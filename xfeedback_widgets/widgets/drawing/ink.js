@@ -131,6 +131,7 @@ function attach(model, pad, cleanup) {
   let gesture = null; // a pan or a pinch
   let last = null; // where the last stroke ended, in picture pixels
   let hover = null, lastPen = -Infinity, count = 0, frame = 0, zoomTimer = 0, told = 1;
+  let bounds = null, ringFrame = 0; // where the pad is on screen, asked for once in a frame
 
   const listen = (target, type, handler, options) => {
     target.addEventListener(type, handler, options);
@@ -138,11 +139,18 @@ function attach(model, pad, cleanup) {
   };
   const scale = () => (box.width / model.get("width")) * view.zoom; // CSS pixels of one picture pixel
   const soon = () => { frame ||= requestAnimationFrame(() => { frame = 0; repaint(); }); };
-  cleanup.push(() => { cancelAnimationFrame(frame); clearTimeout(zoomTimer); });
+  // a fast pointer comes many times in a frame: the ring follows once, and between a look at the page's
+  // layout and the next one nothing is changed, or each would be worked out anew
+  const ringSoon = () => { ringFrame ||= requestAnimationFrame(() => { ringFrame = 0; bounds = null; moveRing(); }); };
+  cleanup.push(() => { for (const id of [frame, ringFrame]) cancelAnimationFrame(id); clearTimeout(zoomTimer); });
 
   // ---------------------------------------------------------------- where things are
 
-  const place = (event, bounds = pad.getBoundingClientRect()) => [event.clientX - bounds.left, event.clientY - bounds.top];
+  const place = (event) => {
+    bounds ??= pad.getBoundingClientRect();
+    ringSoon();
+    return [event.clientX - bounds.left, event.clientY - bounds.top];
+  };
   const toPicture = ([x, y]) => [(x - view.x) / scale(), (y - view.y) / scale()];
   const fine = (number) => Math.round(number * 64) / 64; // short numbers are stored in half the space
 
@@ -172,11 +180,11 @@ function attach(model, pad, cleanup) {
   };
 
   const measure = () => {
-    const bounds = pad.getBoundingClientRect();
+    const { width, height } = pad.getBoundingClientRect();
     const ratio = window.devicePixelRatio || 1;
-    if (!bounds.width || (bounds.width === box.width && bounds.height === box.height && ratio === box.ratio)) return;
-    const grown = bounds.width / box.width;
-    Object.assign(box, { width: bounds.width, height: bounds.height, ratio });
+    if (!width || (width === box.width && height === box.height && ratio === box.ratio)) return;
+    const grown = width / box.width;
+    Object.assign(box, { width, height, ratio });
     for (const canvas of [painted, live]) {
       canvas.width = Math.round(box.width * ratio);
       canvas.height = Math.round(box.height * ratio);
@@ -423,8 +431,7 @@ function attach(model, pad, cleanup) {
   });
 
   listen(pad, "pointermove", (event) => {
-    const bounds = pad.getBoundingClientRect();
-    const spot = place(event, bounds);
+    const spot = place(event);
     const known = pointers.get(event.pointerId);
     if (known) known.spot = spot;
     hover = event.pointerType === "touch" ? null : spot;
@@ -436,12 +443,11 @@ function attach(model, pad, cleanup) {
     } else if (known && stroke?.pointer === event.pointerId) {
       if (event.pointerType === "pen") lastPen = performance.now();
       const parts = event.getCoalescedEvents?.() ?? [];
-      for (const part of parts.length ? parts : [event]) extend(part, place(part, bounds));
+      for (const part of parts.length ? parts : [event]) extend(part, place(part));
     } else if (stroke?.tool === "polygon") {
       stroke.loose = toPicture(spot);
       soon();
     }
-    moveRing();
   });
 
   const pinch = () => {
