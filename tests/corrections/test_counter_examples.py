@@ -108,6 +108,30 @@ def test_alone_an_image_has_nothing_to_be_filled_from(data):
         assert torch.equal(shown(data, feedback, [0, 1]), data.batch([0, 1]).images)
 
 
+def test_what_is_irrelevant_is_laid_over_images_that_nobody_marked(data):
+    top = np.zeros((4, 4), np.int8)
+    top[0] = -1
+    feedback = Feedback.of([RegionMask("0", LEFT), RegionMask("1", top)])
+    original, planted = data.batch(range(6)).images, []
+    for seed in range(20):
+        images = shown(data, feedback, range(6), seed=seed, plant=0.5)
+        for row in range(2, 6):
+            if not torch.equal(images[row], original[row]):
+                new, at = original[row].clone(), int((images[row] != original[row])[0, 0, 3])
+                where = torch.as_tensor((LEFT, top)[at] < 0)
+                new[:, where] = original[at][:, where]
+                assert torch.equal(images[row], new)
+                planted.append(at)
+        assert torch.equal(images[0, ..., 2:], original[0, ..., 2:])  # exchanged as ever
+    assert 20 < len(planted) < 60  # of 80
+    assert 0.2 < np.mean(planted) < 0.8
+    alone = Feedback.of([RegionMask("0", LEFT)])
+    images = shown(data, alone, range(6), plant=1.0)
+    assert torch.equal(images[0], original[0])
+    assert (images[1:, ..., :2] == 1).all()
+    assert torch.equal(shown(data, Feedback(), range(6), plant=1.0), original)
+
+
 def test_regions_follow_augmentation_and_runs_repeat_themselves(data):
     feedback = Feedback.of(RegionMask(str(i), LEFT) for i in range(6))
 
@@ -170,6 +194,9 @@ def test_it_teaches_what_it_shows():
 def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="images must be at least 2, got 1"):
         CounterExamples(images=1)
+    with pytest.raises(ValueError, match=r"plant must be in \[0, 1\], got 2"):
+        CounterExamples(plant=2)
+    assert repr(CounterExamples(plant=0.5)) == "CounterExamples(PlainFineTuning(), plant=0.5)"
     with pytest.raises(TypeError, match="does not train on batches"):
         CounterExamples(CrayonPruning())
     assert repr(CounterExamples(Energy(weight=1.0))).startswith("CounterExamples(Energy(")

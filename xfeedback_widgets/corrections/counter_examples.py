@@ -2,8 +2,9 @@
 
 CAIPI (Teso & Kersting, AIES 2019) answers "right for the wrong reasons" with new examples: the same image,
 the irrelevant region filled with something else, and the same label. A model that learns from these cannot
-use the region, whatever its maps show. :class:`CounterExamples` trains any other correction on them; it is a
-matter of data, and the objectives are the other files' business.
+use the region, whatever its maps show. What is irrelevant in one image can also be laid over others, whose
+labels it does not change either. :class:`CounterExamples` trains any other correction on such images; it is
+a matter of data, and the objectives are the other files' business.
 """
 
 from __future__ import annotations
@@ -37,11 +38,18 @@ class CounterExamples(Wrapped):
 
     Irrelevant is what a region mask marks −1, or else the hot region of a map that was rejected.
 
+    Where all that is irrelevant belongs to one class (a sticker on half of the benign moles), exchanging
+    it among answered images shows it with no other class. `plant` does: it lays the region of an
+    answered image, at its own place, over images that nobody marked.
+
     Parameters
     ----------
     correction
         What is trained on these batches; None: :class:`PlainFineTuning`. ``CounterExamples(Energy())``
         moves attention as well.
+    plant
+        Probability, in [0, 1], with which an image without a region gets another one's laid over it. Only
+        for regions that leave the object of any image visible: not for whole backgrounds.
     images
         From how many of the answered images, drawn at random, regions are filled; they are kept in memory.
     seed
@@ -50,7 +58,7 @@ class CounterExamples(Wrapped):
     Raises
     ------
     ValueError
-        `images` is less than 2.
+        `images` is less than 2, or `plant` no probability.
     TypeError
         `correction` does not train on batches.
 
@@ -63,20 +71,29 @@ class CounterExamples(Wrapped):
     name: ClassVar[str] = "counter-examples"
 
     def __init__(
-        self, correction: Correction | None = None, *, images: int = 256, seed: int = 0
+        self,
+        correction: Correction | None = None,
+        *,
+        plant: float = 0.0,
+        images: int = 256,
+        seed: int = 0,
     ) -> None:
         if images < 2:
             raise ValueError(f"images must be at least 2, got {images}")
+        if not 0 <= plant <= 1:
+            raise ValueError(f"plant must be in [0, 1], got {plant}")
         super().__init__(PlainFineTuning() if correction is None else correction)
         if not self.correction.by_batches:
             raise TypeError(
                 f"{self.correction!r} does not train on batches of images; pass one that does, or None"
             )
+        self.plant = plant
         self.images = images
         self.seed = seed
 
     def __repr__(self) -> str:
-        return f"CounterExamples({self.correction!r})"
+        planting = f", plant={self.plant}" if self.plant else ""
+        return f"CounterExamples({self.correction!r}{planting})"
 
     @property
     def learns_from(self) -> frozenset[str]:  # type: ignore[override]  # and the other correction
@@ -91,7 +108,7 @@ class CounterExamples(Wrapped):
         return " and ".join(name for name in ("mask", "verdict", "points") if name in said)
 
     def prepare(self, model: nn.Module, data: ImageSet, feedback: Feedback) -> None:
-        """Collect the regions, and what to fill them with."""
+        """Collect the regions, what to fill them with, and what to lay over other images."""
         super().prepare(model, data, feedback)
         self._draws = torch.Generator().manual_seed(self.seed)
         self._regions = irrelevant_regions(data, feedback)
@@ -101,7 +118,7 @@ class CounterExamples(Wrapped):
         self._sources = batch.indices
         self._fillings = batch.images
         if len(batch):
-            irrelevant = self._irrelevant(batch)
+            self._planted = irrelevant = self._irrelevant(batch)
             counts = irrelevant.sum((2, 3), keepdim=True).clamp(min=1)
             means = (batch.images * irrelevant).sum((2, 3), keepdim=True) / counts
             self._fillings = torch.where(irrelevant, batch.images, means)
@@ -121,15 +138,25 @@ class CounterExamples(Wrapped):
         return found
 
     def _filled(self, batch: Batch) -> Batch:
-        answered = [i for i, at in enumerate(batch.indices.tolist()) if at in self._regions]
-        if not answered or len(self._sources) < 2:
+        known = len(self._sources)
+        answered = torch.tensor([at in self._regions for at in batch.indices.tolist()])
+        changed = answered if known > 1 else torch.zeros_like(answered)
+        if not known or not (self.plant or changed.any()):
             return batch
-        drawn = torch.randint(len(self._sources), (len(batch),), generator=self._draws)
+        drawn = torch.randint(known, (len(batch),), generator=self._draws)
         itself = self._sources[drawn] == batch.indices.cpu()
-        drawn = torch.where(itself, (drawn + 1) % len(self._sources), drawn)
-        filling = self._fillings[drawn].to(batch.images)
-        irrelevant = self._irrelevant(batch).to(batch.images.device)
-        return dataclasses.replace(batch, images=torch.where(irrelevant, filling, batch.images))
+        drawn = torch.where(itself, (drawn + 1) % known, drawn)
+        regions = self._irrelevant(batch)
+        if self.plant:
+            lot = torch.rand(len(batch), generator=self._draws)
+            planted = ~answered & (lot < self.plant)
+            regions[planted] = self._planted[drawn[planted]]
+            changed = changed | planted
+        rows = changed.nonzero()[:, 0]
+        region, filling = regions[rows], self._fillings[drawn[rows]]
+        images, rows = batch.images.clone(), rows.to(batch.images.device)
+        images[rows] = torch.where(region.to(images.device), filling.to(images), images[rows])
+        return dataclasses.replace(batch, images=images)
 
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         """The other correction's loss of a batch of counter-examples."""
