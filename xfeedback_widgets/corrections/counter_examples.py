@@ -40,7 +40,7 @@ class CounterExamples(Wrapped):
 
     Where all that is irrelevant belongs to one class (a sticker on half of the benign moles), exchanging
     it among answered images shows it with no other class. `plant` does: it lays the region of an
-    answered image, at its own place, over images that nobody marked.
+    answered image, at its own place, over images of other classes that nobody marked.
 
     Parameters
     ----------
@@ -48,8 +48,10 @@ class CounterExamples(Wrapped):
         What is trained on these batches; None: :class:`PlainFineTuning`. ``CounterExamples(Energy())``
         moves attention as well.
     plant
-        Probability, in [0, 1], with which an image without a region gets another one's laid over it. Only
-        for regions that leave the object of any image visible: not for whole backgrounds.
+        Probability, in [0, 1], that an image without a region is to have one laid over it; where the one
+        drawn is of its own class, none is. With as much as the share of moles that have a sticker, it no
+        longer tells the classes apart. Only for regions that leave the object of any image visible: not
+        for whole backgrounds.
     images
         From how many of the answered images, drawn at random, regions are filled; they are kept in memory.
     seed
@@ -115,7 +117,7 @@ class CounterExamples(Wrapped):
         positions = list(self._regions)
         order = torch.randperm(len(positions), generator=self._draws).tolist()
         batch = data.batch([positions[i] for i in order[: self.images]])
-        self._sources = batch.indices
+        self._sources, self._labels = batch.indices, batch.labels
         self._fillings = batch.images
         if len(batch):
             self._planted = irrelevant = self._irrelevant(batch)
@@ -149,7 +151,7 @@ class CounterExamples(Wrapped):
         regions = self._irrelevant(batch)
         if self.plant:
             lot = torch.rand(len(batch), generator=self._draws)
-            planted = ~answered & (lot < self.plant)
+            planted = ~answered & (lot < self.plant) & (self._labels[drawn] != batch.labels.cpu())
             regions[planted] = self._planted[drawn[planted]]
             changed = changed | planted
         rows = changed.nonzero()[:, 0]
