@@ -4,7 +4,8 @@ A session directory holds ``versions/NNNNNN/weights.safetensors``, ``versions/NN
 ``CURRENT``. A version appears by one rename, after its files are on disk; ``CURRENT`` is written last.
 So a process killed at any instant leaves either the version before or the version after, whole.
 Weights are read back only if their checksum is right; damage is named and the last good version used.
-Nothing is pickled. Putting weights into a model is ``live``'s business.
+Nothing is pickled. How weights are written is ``weights_file``'s business, putting them into a model
+``live``'s.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
+
+from xfeedback_widgets.training.weights_file import write_weights
 
 try:
     import fcntl
@@ -30,6 +32,8 @@ except ImportError:  # Windows: one session per directory, unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import torch
 
 _WEIGHTS, _META, _POINTER = "weights.safetensors", "version.json", "CURRENT"
 _WRITING, _DELETING = ".writing-", ".deleting-"
@@ -153,32 +157,25 @@ class VersionStore:
         correction: str,
     ) -> Version:
         """Write a state dict as the next version; on disk when it returns. ``CURRENT`` stays."""
-        # safetensors refuses tensors that share memory (tied weights): each gets its own copy.
-        tensors = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in state.items()
-        }
-        content = safetensors.torch.save(tensors)
         with self._locked():
-            number = max(self._numbers(), default=-1) + 1
+            self._sweep()
+            scratch = self._root / f"{_WRITING}{os.getpid()}"
+            scratch.mkdir()
+            checksum = write_weights(scratch / _WEIGHTS, state)
             version = Version(
-                number=number,
+                number=max(self._numbers(), default=-1) + 1,
                 created=time.time(),
                 metrics=dict(metrics),
                 parent=parent,
                 answers=answers,
                 correction=correction,
-                weights_sha256=hashlib.sha256(content).hexdigest(),
+                weights_sha256=checksum,
             )
-            self._sweep()
-            scratch = self._root / f"{_WRITING}{os.getpid()}"
-            scratch.mkdir()
-            _write_durably(scratch / _WEIGHTS, content)
             fields = asdict(version)
             meta = {"version": fields, "checksum": _checksum(fields)}
             _write_durably(scratch / _META, json.dumps(meta, indent=1).encode())
             _sync_directory(scratch)
-            scratch.rename(self._path(number))
+            scratch.rename(self._path(version.number))
             _sync_directory(self._root)
         return version
 
