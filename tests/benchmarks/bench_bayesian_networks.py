@@ -4,9 +4,10 @@
 
 Both have learned to read the grey squares in the corners of scikit-learn's digits, are made Bayesian where
 they are, and are told in 60 images, drawn by lot, that the squares are irrelevant. Beside the paper's density
-and the scale-free one stand plain fine-tuning for the same steps and random masks. Accuracy, Grad-CAM's
-overlap with the squares and calibration are those of the test digits, whose squares have the grey of a random
-class, by the weights after the last step. In the transformer the convolution that is observed cuts the
+and the scale-free one stand plain fine-tuning for the same steps, random masks, and counter-examples, for
+which marked squares are exchanged and laid over digits of other classes. Accuracy, Grad-CAM's overlap with
+the squares and calibration are those of the test digits, whose squares have the grey of a random class, by
+the weights after the last step. In the transformer the convolution that is observed cuts the
 patches: what is irrelevant gives no token. It has no rectifier, which the scale-free density asks for; its
 row says what it is worth there. Weights are those of the LeNet; nothing was chosen for these networks.
 """
@@ -26,7 +27,12 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from xfeedback_widgets import bayesian, metrics
-from xfeedback_widgets.corrections import BayesianFeedback, PlainFineTuning, RandomFeedback
+from xfeedback_widgets.corrections import (
+    BayesianFeedback,
+    CounterExamples,
+    PlainFineTuning,
+    RandomFeedback,
+)
 from xfeedback_widgets.data import decoy_digits
 from xfeedback_widgets.feedback import Feedback, RegionMask
 from xfeedback_widgets.training import fine_tune
@@ -43,6 +49,7 @@ TUNE = {"epochs": 3, "steps_per_epoch": 60, "batch_size": 64, "lr": 2e-3}
 PLAIN = PlainFineTuning(kl_weight=COLD)
 PAPER = BayesianFeedback(weight=3e-3, kl_weight=COLD, sigma_floor=0.01)
 SCALE_FREE = BayesianFeedback(weight=0.3, scale_free=True, kl_weight=COLD)
+COUNTER = CounterExamples(PLAIN, plant=0.5)
 
 
 class Residual(nn.Module):
@@ -96,6 +103,8 @@ def run_seed(make: Callable[[], nn.Module], seed: int) -> dict[str, dict[str, fl
         "the paper's density": PAPER,
         "random masks, scale-free": RandomFeedback(SCALE_FREE, seed=seed),
         "scale-free density": SCALE_FREE,
+        "random counter-examples": RandomFeedback(COUNTER, seed=seed),
+        "counter-examples": COUNTER,
     }
     rows = {}
     for arm, correction in arms.items():

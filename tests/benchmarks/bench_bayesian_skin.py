@@ -94,7 +94,7 @@ PLAINLY = PlainFineTuning(kl_weight=COLD)
 IN_PAPER = BayesianFeedback(weight=1e-4, kl_weight=COLD)
 SCALE_FREE = BayesianFeedback(weight=0.3, scale_free=True, kl_weight=COLD)
 
-LIGHT = BayesianFeedback(weight=0.1, scale_free=True, kl_weight=COLD)
+LIGHT = BayesianFeedback(weight=0.003, scale_free=True, kl_weight=COLD)
 TOGETHER = CounterExamples(LIGHT, plant=PLANT)
 
 BASE, CEILING, PLAIN, RANDOM, PAPER, FREE = (
