@@ -71,7 +71,8 @@ def test_judge_by_keyboard_adjust_by_mouse_and_reload_in_the_middle(opened):
     lab.shot("alignment-judge")
     lab.press("k")
     lab.wait_until("(widget.mode, widget.current) == ('adjust', 'digit-0') and widget.wait()")
-    lab.page.wait_for_selector(".xf-pad[data-tool=brush]")  # the page has heard of it, too
+    sheet = lab.evaluate("widget.canvas.ink.sheet")  # the page has to hear of it, too
+    lab.page.wait_for_selector(f".xf-pad[data-tool=brush][data-sheet='{sheet}']")
     assert lab.page.evaluate(INKED) == 0
     drag(lab, (0.1, 0.1), (0.9, 0.1), (0.9, 0.5))
     lab.wait_until("'digit-0' in session.feedback.masks")
@@ -142,8 +143,7 @@ def test_narrow_and_dark_with_hostile_names(opened, hostile_cell):
     lab.press("2")
     lab.press("i")
     lab.wait_until("session.feedback.counts()['reject'] == 1 and widget.wait()")
-    quality = lab.page.locator(".xf-form-quality-2")
-    assert "Quality" in quality.get_attribute("aria-label")
+    lab.page.wait_for_selector(".xf-form-quality-2[aria-label*=Quality]")
     lab.page.wait_for_timeout(300)
     lab.shot("alignment-narrow-judge")
     assert lab.cut("button, select, table, svg, .xf-facts, .xf-stage") == []

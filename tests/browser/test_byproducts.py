@@ -141,10 +141,9 @@ def test_browse_a_page_of_48(scene, hand):
     count = lab.evaluate("len(messages)")
 
     reload(lab, ".xf-picks[data-page='0']")
-    picked = (
-        "[...document.querySelectorAll('.xf-pick[aria-pressed=true]')].map(t => +t.dataset.tile)"
-    )
-    assert lab.page.evaluate(picked) == [number for number, *_ in spots], "acknowledged, then lost"
+    picked = "[...document.querySelectorAll('.xf-pick[aria-pressed=true]')].map(t => +t.dataset.tile).join()"
+    acknowledged = ",".join(str(number) for number, *_ in spots)
+    lab.page.wait_for_function(f"{picked} === '{acknowledged}'")
 
     # by keys alone: go to the pictures and to 3, take it back, point in 2 and take that; then type
     lab.focus()
@@ -276,7 +275,7 @@ def test_tag_by_mouse_and_by_keyboard(scene):
     check_tagged(*page.recorded(), done, page.board["width"])
 
     reload(lab, ".xf-tagging[data-visit='0']")
-    assert lab.page.locator(".xf-pin").count() == 4
+    lab.page.wait_for_function("document.querySelectorAll('.xf-pin').length === 4")
 
     lab.focus()
     lab.press("PageDown")

@@ -129,7 +129,8 @@ class Canvas:
             "view._toolbox.__init__(); said.clear(); "
             f"view.put({name!r}, Drawing(240, 240), heat); pump.flush()"
         )
-        self.page.wait_for_timeout(150)
+        sheet = self.lab.evaluate("view.ink.sheet")
+        self.page.wait_for_selector(f".xf-pad[data-tool=brush][data-sheet='{sheet}']")
         self.lab.focus()
 
     @contextlib.contextmanager
@@ -209,8 +210,8 @@ def test_a_mouse_a_finger_and_a_pen_of_1000_points_a_second(on, hand):
         wanted = ideal(points / SCALE, widths)
         mask = np.array(lab.evaluate("(view.drawing.mask == -1).astype(int).tolist()"), bool)
         assert (mask & wanted).sum() / (mask | wanted).sum() >= 0.99
-        on.page.wait_for_timeout(100)
-        assert on.inked(WET) == 0, "the page lets go of its ink when the mask is there"
+        # the page lets go of its ink when the mask is there
+        on.page.wait_for_function(f"layer => ({INKED})(layer) === 0", arg=WET)
         assert 0 < on.inked(DRY) - mask.mean() < 0.04  # its outline is drawn around it
         lab.shot(f"drawing-{kind}")
 
@@ -232,14 +233,13 @@ def test_two_fingers_enlarge_and_draw_nothing(on, hand):
 
 
 def test_a_stroke_that_leaves_the_canvas_while_the_kernel_is_busy(on):
-    on.lab.client.execute("import time; time.sleep(1.5)", silent=True)
+    on.lab.client.execute("import time; time.sleep(3)", silent=True)
     on.drag((400, 200), (700, 250), (700, 400), (420, 380), (-200, 380))
     assert on.inked(WET) > 0.03, "ink does not wait for the kernel"
     ((*_, points),) = on.strokes(1)
     assert max(x for x, _ in points) > 240
     assert points[-1] == [-100, 190]
-    on.page.wait_for_timeout(100)
-    assert on.inked(WET) == 0
+    on.page.wait_for_function(f"layer => ({INKED})(layer) === 0", arg=WET)
     on.page.mouse.move(*on.at((100, 100)))
     on.page.mouse.move(*on.at((150, 100)))
     on.strokes(1)  # nothing sticks to the pointer

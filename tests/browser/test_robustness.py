@@ -47,7 +47,7 @@ def test_screen_goes_on_while_a_cell_is_busy(scene, setup_cell, open_cell):
     lab.page.wait_for_timeout(700)
     seen = lab.watch(6000)
     lab.shot("busy-cell")
-    assert len(set(seen["texts"])) >= 8, "the training panel stood still"
+    assert len(set(seen["texts"])) >= 4, "the training panel stood still"
     assert len(set(seen["maps"])) >= 2, "the map stood still"
     lab.evaluate("session.stop()", timeout=30)
 

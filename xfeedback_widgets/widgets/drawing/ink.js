@@ -516,6 +516,7 @@ function attach(model, pad, cleanup) {
   // ---------------------------------------------------------------- what comes from the kernel
 
   const follow = () => {
+    pad.dataset.sheet = model.get("sheet");
     if (model.get("sheet") !== sheet) {
       sheet = model.get("sheet");
       if (stroke) drop();
@@ -564,7 +565,7 @@ function attach(model, pad, cleanup) {
   };
   cleanup.push(() => screen.removeEventListener("change", watch));
   watch();
-  for (const name of ["mask", "outline", "tool", "label"]) reactions[name]();
+  for (const name of ["sheet", "mask", "outline", "tool", "label"]) reactions[name]();
 }
 
 export default {
