@@ -183,13 +183,17 @@ def test_it_teaches_what_it_shows():
     decoys = np.where(train.mask(0).numpy(), 0, -1)
     masks = Feedback.of(RegionMask(i, decoys) for i in train.ids[:60])
     reached = {}
-    for correction in (PlainFineTuning(), CounterExamples(), CounterExamples(Energy())):
+    corrections = (
+        PlainFineTuning(), CounterExamples(), CounterExamples(Energy()), CounterExamples(plant=0.5),
+    )  # fmt: skip
+    for correction in corrections:
         tuned = copy.deepcopy(model)
         fine_tune(tuned, train, masks, correction, **common)
-        reached[repr(correction)[:22]] = evaluate(tuned, valid)["accuracy"]
-    plain, counter, both = reached.values()
+        reached[repr(correction)] = evaluate(tuned, valid)["accuracy"]
+    plain, counter, both, planted = reached.values()
     assert counter > plain + 0.03
     assert both > plain + 0.03
+    assert planted > plain + 0.03
 
 
 def test_wrong_options_are_named():
