@@ -22,12 +22,13 @@ RESERVE = 2.0  # of these, kept for what answers a person's press
 BURST_FRAMES = 10  # so many frames without a pause are a burst
 QUIET_SECONDS = 0.5  # and so long a pause ends it
 
-UNASKED_PER_SECOND = 5.0
+UNASKED_PER_SECOND = 2.0
 
 # What runs first in a frame: the words that answer a press, the picture, what surrounds it; only then what
-# was computed for it, and last what nobody waits for. The trainer's news alone make no more than five
+# was computed for it, and last what nobody waits for. The trainer's news alone make no more than two
 # frames a second: each costs the page and the server as much as a press, and on few cores a press would
-# wait for them.
+# wait for them. Five also kept the connection so busy that a browser acknowledged late what came next, and
+# the server held many a "saved" back for the 40 ms until it did.
 WORDS, PICTURE, SURROUNDINGS, USUAL, UNASKED = range(5)
 
 
