@@ -334,6 +334,29 @@ def test_the_trainer_lets_the_persons_threads_go_first(tmp_path, make_model, dig
             for thread in (threading.get_native_id(), trainer.native_id)
         )
         assert there > here
+        left = os.sched_getaffinity(0) - os.sched_getaffinity(trainer.native_id)
+        assert len(left) == min(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def test_training_stands_still_while_a_press_is_answered(tmp_path, make_model, digits):
+    held, entered = threading.Event(), threading.Event()
+
+    def give_way():
+        entered.set()
+        assert held.wait(20)
+
+    with xf.Session(make_model(), digits, tmp_path, Slow(0), epochs=2000) as session:
+        session.train()
+        _until(lambda: session.progress.step >= 1)
+        session.precedence.give_way = give_way  # a press that lasts as long as the test wants
+        assert entered.wait(20)
+        step = session.progress.step
+        time.sleep(0.2)
+        assert session.progress.step == step
+        held.set()
+        _until(lambda: session.progress.step > step + 1)
+        session.stop()
+        assert session.wait(30).state == "stopped"
 
 
 def test_an_exception_ends_the_run_and_nothing_else(tmp_path, make_model, digits):

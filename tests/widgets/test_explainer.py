@@ -40,6 +40,15 @@ def test_maps_are_the_sessions(explainer, session, view):
         assert explainer.picture_ready(image_id).small.shape == (8, 8, 3)
 
 
+def test_only_what_is_fetched_ahead_gives_way_to_a_press(explainer, session, view, monkeypatch):
+    gave = []
+    monkeypatch.setattr(session.precedence, "give_way", lambda: gave.append(1))
+    fetch(explainer, session.data.ids[:2], view)
+    assert not gave
+    fetch(explainer, session.data.ids[2:4], view, PREFETCH)
+    assert gave
+
+
 def test_what_is_there_is_not_computed_again(explainer, session, view, monkeypatch):
     ids = session.data.ids[:3]
     fetch(explainer, ids, view)

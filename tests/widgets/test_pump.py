@@ -72,6 +72,24 @@ def test_what_nobody_waits_for_makes_few_frames_and_delays_nothing(pump):
     assert waited[0] < 0.1
 
 
+def test_what_nobody_waits_for_is_held_back_while_a_press_is_answered():
+    until, painted = time.monotonic() + 0.4, {}
+    pump = Pump(pytest.fail, lambda: None, lambda: until - time.monotonic())
+    try:
+        for key, priority in (("trainer", UNASKED), ("words", WORDS)):
+            pump.post(
+                key, lambda key=key: painted.setdefault(key, time.monotonic()), priority=priority
+            )
+            time.sleep(0.05)
+        pump.post(
+            "trainer", lambda: painted.setdefault("trainer", time.monotonic()), priority=UNASKED
+        )
+        assert pump.flush()
+    finally:
+        pump.close()
+    assert painted["words"] < until <= painted["trainer"]
+
+
 def test_keys_are_independent_and_share_a_frame(pump):
     shown = []
     pump.post("warm", lambda: None)

@@ -442,6 +442,18 @@ def test_a_page_that_comes_new_is_painted_again(review):
     assert widget.pump.frames > frames
 
 
+def test_presses_and_keys_take_precedence_and_scripts_do_not(review, session, key, monkeypatch):
+    widget, claims = review(), []
+    monkeypatch.setattr(session.precedence, "claim", lambda: claims.append(widget.current))
+    session.record(xf.Verdict(session.data.ids[50], "reject"))
+    assert not claims
+    first = widget.current
+    widget.buttons["reject"].click()
+    assert claims == [first]
+    key(widget, "a", "arrowleft")
+    assert len(claims) == 3
+
+
 def test_callbacks_return_quickly_while_training(review, session):
     widget = review()
     widget.buttons["reject"].click()

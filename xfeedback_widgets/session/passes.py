@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from xfeedback_widgets.data import Batch, ImageSet
-    from xfeedback_widgets.training import LiveModel
+    from xfeedback_widgets.training import LiveModel, Precedence
 
 #: Images on which it is found out what an uncertainty means.
 _EXPERIENCED = 256
@@ -40,10 +40,12 @@ class Passes:
         The model.
     data
         The images.
+    precedence
+        To whom a pass gives way, between batches.
     """
 
-    def __init__(self, live: LiveModel, data: ImageSet) -> None:
-        self._live, self._data = live, data
+    def __init__(self, live: LiveModel, data: ImageSet, precedence: Precedence) -> None:
+        self._live, self._data, self._precedence = live, data, precedence
         self._predictions: tuple[int, Tensor] | None = None
         self._swept: dict[str, tuple[int, Tensor]] = {}
         self._experience: tuple[int, bayesian_tools.Experience] | None = None
@@ -60,6 +62,7 @@ class Passes:
         result = torch.full((len(data), data.num_classes), float("nan"))
         finished = True
         for start in range(0, len(data), batch_size):
+            self._precedence.give_way()
             if stop():
                 finished = False
                 break
@@ -114,6 +117,7 @@ class Passes:
         chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
         seen, finished = [], True
         for rows in torch.split(chosen[:_EXPERIENCED], 32):
+            self._precedence.give_way()
             if stop():
                 finished = False
                 break
@@ -140,6 +144,7 @@ class Passes:
             model = self._live.shadow()
         result, finished = torch.full((len(data), 1, 1), torch.nan), True
         for start in range(0, len(data), batch_size):
+            self._precedence.give_way()
             if stop():
                 finished = False
                 break

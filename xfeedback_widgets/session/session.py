@@ -40,6 +40,7 @@ from xfeedback_widgets.training import (
     DamagedVersionError,
     Guard,
     LiveModel,
+    Precedence,
     Progress,
     Run,
     Version,
@@ -169,9 +170,12 @@ class Session:
         except BaseException:
             self._journal.close()
             raise
-        self._passes = Passes(self._live, data)
+        self.precedence = Precedence()
+        self._passes = Passes(self._live, data, self.precedence)
         self._units = Units(self._live, data, self.directory / "units")
-        self._worker = Worker(self._live, self._store, self._on_training)
+        self._worker = Worker(
+            self._live, self._store, self._on_training, precedence=self.precedence
+        )
 
     # ------------------------------------------------------------------ opening
 

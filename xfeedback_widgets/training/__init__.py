@@ -1,9 +1,9 @@
 """Training: the fine-tuning loop, the background worker, the guard and the versions on disk.
 
 ``checks`` finds out whether model and images fit, ``loop`` minimises a correction's objective,
-``randomness`` gives it random numbers of its own, ``worker`` does so on a thread, ``guard`` decides what
-may be published, ``versions`` keeps it, ``live`` puts it into the user's model. Objectives are in
-``corrections``.
+``randomness`` gives it random numbers of its own, ``worker`` does so on a thread, ``precedence`` lets a
+person's press go first, ``guard`` decides what may be published, ``versions`` keeps it, ``live`` puts it
+into the user's model. Objectives are in ``corrections``.
 """
 
 from xfeedback_widgets.training.checks import check_fits
@@ -18,6 +18,7 @@ from xfeedback_widgets.training.loop import (
     fine_tune,
     iterate,
 )
+from xfeedback_widgets.training.precedence import Precedence
 from xfeedback_widgets.training.versions import DamagedVersionError, Version, VersionStore
 from xfeedback_widgets.training.worker import Executor, Progress, Run, Worker
 
@@ -29,6 +30,7 @@ __all__ = [
     "History",
     "LiveModel",
     "NonFiniteLossError",
+    "Precedence",
     "Progress",
     "Run",
     "Settings",

@@ -21,6 +21,7 @@ import torch
 
 from xfeedback_widgets.training.live import load_in_place
 from xfeedback_widgets.training.loop import Epoch, Settings, Step, iterate
+from xfeedback_widgets.training.precedence import Precedence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +133,8 @@ class Worker:
         or the caller's. It must not raise.
     threads
         Torch threads of the trainer; None: one fewer than there are cores.
+    precedence
+        To whom the trainer gives way; None: to nobody.
     """
 
     def __init__(
@@ -141,11 +144,13 @@ class Worker:
         notify: Callable[[TrainingEvent, Any], None],
         *,
         threads: int | None = None,
+        precedence: Precedence | None = None,
     ) -> None:
         self._live = live
         self._store = store
         self._notify = notify
-        self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
+        self._threads = threads or max(1, _cores() - 1)
+        self._precedence = precedence or Precedence()
         self._changed = threading.Condition()
         self._progress = Progress()
         self._run: Run | None = None
@@ -285,7 +290,7 @@ class Worker:
             run.settings,
             validation=_sample(run) if run.validation is None else run.validation,
         )
-        with contextlib.closing(events):  # type: ignore[type-var]
+        with self._precedence.between_layers(shadow), contextlib.closing(events):  # type: ignore[type-var]
             self._show(state="running", message="measuring before training", step=0)
             for event in events:
                 if self._stopping:  # also while an epoch was measured: nothing more is published
@@ -343,7 +348,8 @@ class Worker:
         return version
 
     def _breathe(self, clock: _Clock) -> None:
-        """The point between two batches where a run can be paused and stopped."""
+        """The point between two batches where a run gives way and can be paused and stopped."""
+        self._precedence.give_way()
         with self._changed:
             if self._paused and not self._stopping:
                 self._progress = replace(self._progress, state="paused", message="paused", eta=None)
@@ -400,16 +406,25 @@ class Worker:
             self._changed.notify_all()
 
 
-def _step_back() -> None:
-    """Let the person's threads go first where cores are few: lower the priority of this thread, on Linux.
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
 
-    Threads that its kernels start inherit it. Elsewhere priorities belong to the whole process.
+
+def _step_back() -> None:
+    """Let the person's threads go first where cores are few: by priority, and by leaving one core to them.
+
+    On Linux; threads that this one's kernels start inherit both. Elsewhere they belong to the whole
+    process. A scheduling policy for idle times would go further, and stop training while a cell computes.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
             nice = os.getpriority(os.PRIO_PROCESS, thread)
             os.setpriority(os.PRIO_PROCESS, thread, min(nice + _NICE, 19))
+            cores = sorted(os.sched_getaffinity(thread))
+            if len(cores) > 1:  # several kernels should not all leave the same one
+                os.sched_setaffinity(thread, {*cores} - {cores[os.getpid() % len(cores)]})
 
 
 class _ShortTurns:

@@ -63,7 +63,7 @@ class Frame(ipywidgets.VBox):
         """
         self._keys, self._background, self._workers = keys, background, tuple(workers)
         self.bridge, self.buttons = self._controls.bridge, self._controls.buttons
-        self.pump = Pump(self._painter.failed, self._painter.resend)
+        self.pump = Pump(self._painter.failed, self._painter.resend, self._held_back)
         self._show(self._controls.children)
         self._closed = False
         self._actions = self._table()
@@ -86,6 +86,10 @@ class Frame(ipywidgets.VBox):
     @abstractmethod
     def _static(self) -> bytes:
         """Return the picture, PNG, for readers without a kernel."""
+
+    def _held_back(self) -> float:
+        """Return for how many seconds nothing is to be painted that nobody waits for."""
+        return 0.0
 
     # ------------------------------------------------------------------ for scripts and tests
 
@@ -223,13 +227,21 @@ class SessionWidget(Frame):
     # ------------------------------------------------------------------ presses and keys
 
     def _press(self, action: str) -> None:
-        self._desk.touch()
+        self._touch()
         super()._press(action)
 
     def _on_key(self, name: str) -> None:
         if name in key_table.MOVES:
-            self._desk.touch()
+            self._touch()
         super()._on_key(name)
+
+    def _touch(self) -> None:
+        """A person does something: it goes first."""
+        self.session.precedence.claim()
+        self._desk.touch()
+
+    def _held_back(self) -> float:
+        return self.session.precedence.left
 
     # ------------------------------------------------------------------ the trainer
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from xfeedback_widgets.widgets.text import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+T = TypeVar("T")
 
 # dashes tell the lines apart without colour; the colours are those of Okabe and Ito
 _STYLES = (
@@ -30,7 +32,8 @@ def figure(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
     title : str
         Caption, plain text.
     series : mapping of name to points (x, y)
-        Points that are not finite are left out; so are empty series.
+        Points that are not finite are left out; so are empty series. More than a curve can show are
+        :func:`thinned`.
 
     Returns
     -------
@@ -40,7 +43,7 @@ def figure(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
     lines = {
         name: finite
         for name, points in series.items()
-        if (finite := [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)])
+        if (finite := [(x, y) for x, y in thinned(points) if math.isfinite(x) and math.isfinite(y)])
     }
     if not lines:
         return ""
@@ -57,7 +60,7 @@ def figure(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
         path = " ".join(
             f"{_LEFT + (x - left) / (right - left) * (_WIDTH - _LEFT - 6):.1f},"
             f"{6 + (high - y) / (high - low) * (_HEIGHT - _BOTTOM - 10):.1f}"
-            for x, y in _thin(points)
+            for x, y in points
         )
         stroke = f'stroke="{color}" stroke-width="1.8" stroke-dasharray="{dash}"'
         if len(points) == 1:
@@ -86,7 +89,7 @@ def figure(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
     )
 
 
-def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+def thinned(points: Sequence[T]) -> Sequence[T]:
+    """Return as many of these, evenly spaced, as a curve can show; the last one is kept."""
     step = max(1, math.ceil(len(points) / _MOST_POINTS))
-    thinned = points[::step]
-    return thinned if thinned[-1] == points[-1] else [*thinned, points[-1]]
+    return (*points[:-1:step], *points[-1:])

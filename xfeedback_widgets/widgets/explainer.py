@@ -33,6 +33,7 @@ Weights = Literal["means", "mean", "spread"]
 # Which request runs first: what the person looks at, then what they will look at next; draws of the
 # weights cost many times a map.
 CURRENT, GRID, OVERLAP, COMPARE, PREFETCH, DOUBT, DOUBT_AHEAD = range(7)
+AHEAD = {PREFETCH, DOUBT_AHEAD}  # what nobody waits for yet
 PREFETCHED = 8
 SAMPLES = 20  # draws of a Bayesian model's weights
 BATCH = 4  # small, so that a request for the current image never waits long
@@ -213,6 +214,8 @@ class Explainer(KeyedThread):
     ) -> None:
         """Fetch one batch; the rest is posted anew so that urgent requests can pass."""
         batch, rest = image_ids[:BATCH], image_ids[BATCH:]
+        if priority in AHEAD:
+            self._session.precedence.give_way()
         try:
             self._fetch(batch, view, lambda: self._must_yield(key, priority))
         except DrawsStoppedError:

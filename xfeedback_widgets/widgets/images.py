@@ -331,7 +331,7 @@ class ImageWidget(SessionWidget):
             if self._desk.needs_worth == "rejected_overlap":
                 self._score()
         elif event == "published":
-            post("versions", painter.versions, priority=UNASKED)
+            painter.outdate()
             post("refresh", self._refresh, priority=UNASKED)
         if event in {"published", "progress", "error"}:
             post("training", painter.training, priority=UNASKED)

@@ -93,16 +93,18 @@ class BasePainter(FramePainter):
     def __init__(self, session: Session, controls: Board) -> None:
         super().__init__(controls)
         self._session, self._board = session, controls
-        self._versions = session.versions
+        self._versions, self._outdated = session.versions, False
+
+    def outdate(self) -> None:
+        """Hear, on any thread, that the versions on disk are others now."""
+        self._outdated = True
 
     def training(self) -> None:
-        """Paint the trainer's progress."""
+        """Paint the trainer's progress, and read the versions anew if they are others now."""
+        if self._outdated:
+            self._outdated = False
+            self._versions = self._session.versions
         self._board.training.paint(self._versions)
-
-    def versions(self) -> None:
-        """Read the versions anew, and paint what depends on them."""
-        self._versions = self._session.versions
-        self.training()
 
 
 class ImagePainter(BasePainter):

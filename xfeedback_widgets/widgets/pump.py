@@ -47,10 +47,17 @@ class Pump(KeyedThread):
         Runs on the pump's thread when a burst of frames has ended. Jupyter drops messages above
         1,000 a second, and a widget whose message was dropped stays wrong for ever: here its state
         is sent again.
+    held_back : callable, optional
+        Returns for how many seconds from now what is :data:`UNASKED` has to wait.
     """
 
-    def __init__(self, on_error: Callable[[Exception], None], on_quiet: Callable[[], None]) -> None:
-        self._on_quiet = on_quiet
+    def __init__(
+        self,
+        on_error: Callable[[Exception], None],
+        on_quiet: Callable[[], None],
+        held_back: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._on_quiet, self._held_back = on_quiet, held_back
         self._burst = 0
         self._allowed = FRAMES_AT_ONCE
         self._counted = self._last_frame = time.monotonic()
@@ -70,11 +77,14 @@ class Pump(KeyedThread):
         )
         if first < UNASKED:
             return wait
-        return max(wait, self._last_frame + 1 / UNASKED_PER_SECOND - now)
+        return max(wait, self._last_frame + 1 / UNASKED_PER_SECOND - now, self._held_back())
 
     def _take(self) -> list[Job]:
-        jobs = [job for _, job in sorted(self._posts.values(), key=lambda post: post[0])]
-        self._posts.clear()
+        last = USUAL if self._held_back() > 0 else UNASKED
+        ready = {key: post for key, post in self._posts.items() if post[0] <= last}
+        jobs = [job for _, job in sorted(ready.values(), key=lambda post: post[0])]
+        for key in ready:
+            del self._posts[key]
         now = time.monotonic()
         self._burst = self._burst + 1 if now - self._last_frame < QUIET_SECONDS else 1
         self._last_frame = now

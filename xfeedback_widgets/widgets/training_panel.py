@@ -131,7 +131,7 @@ def _series(
     history: tuple[tuple[int, dict[str, float]], ...],
 ) -> dict[str, list[tuple[float, float]]]:
     series: dict[str, list[tuple[float, float]]] = {}
-    for at, values in history:
+    for at, values in curves.thinned(history):  # first: this runs twice a second on thousands
         for name, value in values.items():
             series.setdefault(name, []).append((float(at), float(value)))
     return series

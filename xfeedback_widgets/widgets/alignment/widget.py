@@ -228,9 +228,11 @@ class AlignmentWidget(ImageWidget):
     # ------------------------------------------------------------------ presses, keys, strokes
 
     def _press(self, action: str) -> None:
+        self.session.precedence.claim()  # now: the hand may be busy
         self._hand.do(functools.partial(super()._press, action))
 
     def _on_key(self, name: str) -> None:
+        self.session.precedence.claim()
         self._hand.do(functools.partial(super()._on_key, name))
 
     def _allowed(self, action: str) -> bool:
@@ -248,6 +250,7 @@ class AlignmentWidget(ImageWidget):
         """Have a stroke written down; on any thread, under the desk's lock."""
         if self._sheet is None:
             return
+        self.session.precedence.claim()
         image_id, drawing, shown = self._sheet.image_id, self.canvas.drawing, self._sheet.shown
         view = self._painter.view
         # compressing the mask of a large picture takes longer than a callback may

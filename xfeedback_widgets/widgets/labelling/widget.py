@@ -128,6 +128,6 @@ class LabellingWidget(SessionWidget):
         if event in {"recorded", "undone", "redone"}:
             post("header", painter.header, priority=USUAL)
         elif event == "published":
-            post("versions", painter.versions, priority=UNASKED)
+            painter.outdate()
         if event in {"published", "progress", "error"}:
             post("training", painter.training, priority=UNASKED)

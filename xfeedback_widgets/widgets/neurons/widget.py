@@ -360,7 +360,7 @@ class NeuronWidget(SessionWidget):
                 post("content", painter.content, priority=USUAL)
                 self._previewer.request()
         elif event == "published":
-            post("versions", painter.versions, priority=UNASKED)
+            painter.outdate()
             self._collector.follow()
         if event in {"published", "progress", "error"}:
             post("training", painter.training, priority=UNASKED)
