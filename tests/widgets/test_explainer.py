@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -41,12 +42,17 @@ def test_maps_are_the_sessions(explainer, session, view):
 
 
 def test_only_what_is_fetched_ahead_gives_way_to_a_press(explainer, session, view, monkeypatch):
-    gave = []
-    monkeypatch.setattr(session.precedence, "give_way", lambda: gave.append(1))
-    fetch(explainer, session.data.ids[:2], view)
-    assert not gave
-    fetch(explainer, session.data.ids[2:4], view, PREFETCH)
-    assert gave
+    pressed = [20.0]
+    monkeypatch.setattr(type(session.precedence), "left", property(lambda _: pressed[0]))
+    ahead, ids = threading.Event(), session.data.ids
+    explainer.request("ahead", ids[2:4], view, ahead.set, priority=PREFETCH)
+    time.sleep(0.05)
+    fetch(explainer, ids[:2], view)  # although what is fetched ahead has begun to wait
+    assert not ahead.is_set()
+    assert explainer.ready(ids[2], view) is None
+    pressed[0] = 0.0
+    fetch(explainer, ids[:1], View("saliency", "label", session.version))
+    assert ahead.wait(20)
 
 
 def test_what_is_there_is_not_computed_again(explainer, session, view, monkeypatch):

@@ -214,9 +214,9 @@ class Explainer(KeyedThread):
     ) -> None:
         """Fetch one batch; the rest is posted anew so that urgent requests can pass."""
         batch, rest = image_ids[:BATCH], image_ids[BATCH:]
-        if priority in AHEAD:
-            self._session.precedence.give_way()
         try:
+            if priority in AHEAD:
+                self._give_way(key, priority)
             self._fetch(batch, view, lambda: self._must_yield(key, priority))
         except DrawsStoppedError:
             rest = image_ids  # begun anew, after what is more urgent
@@ -247,6 +247,13 @@ class Explainer(KeyedThread):
             with self._memory:
                 for image_id in image_ids:
                     self._failures.pop(image_id, None)
+
+    def _give_way(self, key: str, priority: int) -> None:
+        """Wait while a press is answered; what is needed for the answer may come in meanwhile."""
+        with self._condition:
+            left = self._session.precedence.left
+            if left and self._condition.wait_for(lambda: self._must_yield(key, priority), left):
+                raise DrawsStoppedError
 
     def _must_yield(self, key: str, priority: int) -> bool:
         """Whether drawing has to stop, for something more urgent or because nobody wants it any more."""

@@ -48,7 +48,7 @@ class Pump(KeyedThread):
         1,000 a second, and a widget whose message was dropped stays wrong for ever: here its state
         is sent again.
     held_back : callable, optional
-        Returns for how many seconds from now what is :data:`UNASKED` has to wait.
+        Returns for how many seconds from now what is :data:`UNASKED` must not make a frame.
     """
 
     def __init__(
@@ -80,11 +80,8 @@ class Pump(KeyedThread):
         return max(wait, self._last_frame + 1 / UNASKED_PER_SECOND - now, self._held_back())
 
     def _take(self) -> list[Job]:
-        last = USUAL if self._held_back() > 0 else UNASKED
-        ready = {key: post for key, post in self._posts.items() if post[0] <= last}
-        jobs = [job for _, job in sorted(ready.values(), key=lambda post: post[0])]
-        for key in ready:
-            del self._posts[key]
+        jobs = [job for _, job in sorted(self._posts.values(), key=lambda post: post[0])]
+        self._posts.clear()
         now = time.monotonic()
         self._burst = self._burst + 1 if now - self._last_frame < QUIET_SECONDS else 1
         self._last_frame = now
