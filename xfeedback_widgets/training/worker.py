@@ -334,6 +334,7 @@ class Worker:
     def _publish(
         self, shadow: nn.Module, event: Epoch, parent: int, answers: int, run: Run
     ) -> Version:
+        self._precedence.give_way()  # a press writes to the same disk
         state = shadow.state_dict()
         version = self._store.write(
             state,
