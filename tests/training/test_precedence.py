@@ -94,10 +94,20 @@ def test_a_model_gives_way_before_each_layer_forward_and_backward(monkeypatch):
     assert hooks(model) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_models_that_take_no_time_of_the_processors_or_are_compiled_are_left_alone():
-    for model in (network().to("meta"), torch.compile(network())):
+    scripted = torch.jit.trace(network().eval(), torch.rand(1, 1, 8, 8))
+    for model in (network().to("meta"), torch.compile(network()), scripted):
         with Precedence().between_layers(model):
             assert hooks(model) == 0
+
+
+def test_weights_that_are_computed_are_not_computed_to_be_looked_at():
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with Precedence().between_layers(model):
+        assert hooks(model) == 2
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_the_hooks_go_when_training_fails():

@@ -170,6 +170,7 @@ class Session:
         except BaseException:
             self._journal.close()
             raise
+        #: Widgets claim it when somebody presses something; whoever computes for long gives way to it.
         self.precedence = Precedence()
         self._passes = Passes(self._live, data, self.precedence)
         self._units = Units(self._live, data, self.directory / "units")

@@ -60,14 +60,15 @@ class Precedence:
 
         One step of a large network takes seconds on a processor, so its beginning and end are too few
         places to wait at. The places are the modules with a weight matrix or kernels, for there the time
-        goes. Models that are not on a processor take none of its time, and compiled ones have no such
-        places: nothing is done to them.
+        goes. Models that are not on a processor take none of its time, and compiled or scripted ones have no
+        such places: nothing is done to them.
         """
         handles = []
         if _on_processor(model) and plain(model) is model:
             for module in model.modules():
-                weight = getattr(module, "weight", None)
-                if isinstance(weight, Tensor) and weight.ndim > 1:
+                # its own parameters, not `.weight`: that may be computed, by a spectral norm for example
+                own = module.parameters(recurse=False)
+                if any(p.ndim > 1 for p in own) and not isinstance(module, torch.jit.ScriptModule):
                     handles.append(module.register_forward_pre_hook(self._before))
                     handles.append(module.register_forward_hook(self._after))
         try:
